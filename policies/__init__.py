@@ -1,0 +1,1 @@
+"""The built-in routing policies. Nothing is imported until a policy is named."""

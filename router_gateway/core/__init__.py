@@ -1,0 +1,1 @@
+"""Shared types and seams: numpy and the standard library only; imports nothing above it."""

@@ -1,0 +1,39 @@
+"""Tokens times price, as an integer number of nano-dollars.
+
+A nano-dollar (1e-9 USD) is fine enough for one token of the cheapest model on the market and small
+enough that a signed 64-bit integer holds nine billion dollars; integers are exact in every database.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_UP, Decimal
+
+from router_gateway.core.types import Endpoint, Usage
+
+NUSD_PER_USD = 1_000_000_000
+_NUSD_PER_TOKEN_AT_ONE_USD_PER_MTOK = 1_000
+
+
+def cost_nusd(usage: Usage, endpoint: Endpoint) -> int:
+    """Price of one call in nano-dollars, rounded half up once, after summing.
+
+    The five token classes are disjoint; reasoning tokens are billed as output.
+    """
+    usd_per_mtok = (
+        usage.tokens_input * endpoint.price_input_usd_per_mtok
+        + usage.tokens_cached_input * endpoint.price_cached_input_usd_per_mtok
+        + usage.tokens_cache_write * endpoint.price_cache_write_usd_per_mtok
+        + (usage.tokens_output + usage.tokens_reasoning) * endpoint.price_output_usd_per_mtok
+    )
+    return int((usd_per_mtok * _NUSD_PER_TOKEN_AT_ONE_USD_PER_MTOK).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def usd_to_nusd(usd: float | Decimal) -> int:
+    """Dollars to nano-dollars, rounded half up; a float is read by its shortest decimal form."""
+    exact = usd if isinstance(usd, Decimal) else Decimal(repr(float(usd)))
+    return int((exact * NUSD_PER_USD).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def nusd_to_usd(nusd: int) -> float:
+    """Nano-dollars to dollars, for display and statistics; never for sums."""
+    return nusd / NUSD_PER_USD

@@ -1,0 +1,84 @@
+"""The seams. Anything that fits one of these can be plugged in; nothing else is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+from router_gateway.core.experience import Experience
+from router_gateway.core.types import Attempt, Bools, Floats, Queries, Query, Scores
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Estimates quality and doubt for every endpoint. At scoring time it never sees prices.
+
+    An implementation is a keyword-only dataclass: its fields are hyperparameters, constrained in their
+    annotations; learned state ends in `_` and is set by `fit`; `dataclasses.replace` is a fresh clone.
+    `router_gateway.testing.check_policy` is the whole contract as a test.
+    """
+
+    def fit(self, experience: Experience) -> Self:
+        """Learn from scratch; calling it twice with the same data gives the same policy."""
+        ...
+
+    def partial_fit(self, experience: Experience) -> Self:
+        """Learn on top of what is known. Raises NotFitted before `fit`."""
+        ...
+
+    def score(self, queries: Queries) -> Scores:
+        """Q queries to Scores (Q, E). Raises NotFitted, or SnapshotMismatch for foreign vectors."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write the learned state as npz and json, never pickle. Hyperparameters are saved by the caller too."""
+        ...
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """The policy that `save` wrote; it scores bit for bit alike."""
+        ...
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors of one embedding space."""
+
+    @property
+    def space(self) -> str:
+        """Name of the space: model, pooling and whatever else changes the vectors."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """d, the number of components."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Floats:
+        """float32 (Q, d); a text's vector does not depend on the other texts of the call."""
+        ...
+
+
+class CostModel(Protocol):
+    """Prices a request before it is sent."""
+
+    def expected_usd(self, queries: Sequence[Query]) -> Floats:
+        """float64 (Q, E), USD per call."""
+        ...
+
+    def observe(self, attempts: Sequence[Attempt]) -> None:
+        """Learn from finished calls."""
+        ...
+
+
+class Rule(Protocol):
+    """Turns values into probabilities, so that every logged choice has an exact propensity."""
+
+    name: ClassVar[str]
+
+    def probabilities(self, value: Floats, eligible: Bools) -> Floats:
+        """float64 (Q, E), rows sum to 1, 0 where not eligible; each row has an eligible endpoint.
+
+        Columns come cheapest first, so that the first of equal values is the right one to prefer.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""A chosen endpoint to an answer: HTTP, translation, fallback, and replayed endpoints."""

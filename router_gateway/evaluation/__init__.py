@@ -1,0 +1,1 @@
+"""Offline judgement of policies on tables of outcomes."""

@@ -1,0 +1,1 @@
+"""From ledger to live policy: snapshots and their atomic swap."""

@@ -1,0 +1,1 @@
+"""Scores and prices to a choice: pure functions of arrays."""
