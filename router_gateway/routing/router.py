@@ -1,0 +1,198 @@
+"""The only place where a decision is made, live and offline alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from router_gateway.core.ids import draw
+from router_gateway.core.protocols import CostModel, Rule
+from router_gateway.core.types import Bools, Decision, Endpoint, Floats, NamedPolicy, Queries, Query, Reason, Scores
+from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
+from router_gateway.routing.guard import Guard
+
+_SOLE_REASON: dict[str, Reason] = {
+    "pinned": "pinned",
+    "tenant": "pinned",
+    "preferences": "pinned",
+    "capability": "gate:modality",
+    "context": "fallback:context",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """Eligible → score → price → guard → probabilities → draw.
+
+    `live` returns the policy of this moment; `space` names the embedding space of the vectors that
+    `route` is given; `worth_usd` is what a perfect answer is worth and `optimism` weighs the doubt:
+
+        value = quality + optimism · stddev - cost_usd / worth_usd
+
+    Errors are raised, not hidden: the gateway turns them into `decline`, an evaluation must see them.
+    """
+
+    endpoints: tuple[Endpoint, ...]
+    default_endpoint: str
+    live: Callable[[], NamedPolicy]
+    cost: CostModel
+    rule: Rule
+    space: str
+    worth_usd: float
+    guard: Guard = field(default_factory=Guard)
+    optimism: float = 0.0
+    salt: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pool's names, in the order of every E axis."""
+        return tuple(endpoint.name for endpoint in self.endpoints)
+
+    def route(self, queries: Sequence[Query], embedding: Floats) -> list[Decision]:
+        """One decision per query.
+
+        embedding : float32 (Q, d), in `space`
+        Raises NoEligibleEndpoint (the client's fault) and whatever the policy raises.
+        """
+        filters = eligible_endpoints(queries, self.endpoints)
+        eligible = candidates(filters, queries)
+        named = self.live()
+        scores = self._score(named, queries, embedding)
+        cost_usd = self.cost.expected_usd(queries)
+        worth_usd = np.array([q.preferences.worth_usd or self.worth_usd for q in queries])
+        eligible = _within_bounds(queries, eligible, scores, cost_usd)
+        value = scores.quality - cost_usd / worth_usd[:, None]
+        admitted = eligible & self.guard.admits(value, scores.stddev, self._default)
+        admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, eligible)
+        value = value + self.optimism * scores.stddev
+        probability = self._probabilities(value, cost_usd, admitted)
+        decisions = []
+        for row, query in enumerate(queries):
+            chosen, propensity, reason = self._draw(query, probability[row], value[row], eligible[row], admitted[row])
+            if (cause := sole_cause(filters, row)) is not None:
+                reason = _SOLE_REASON[cause]
+            order = self._order(chosen, value[row], cost_usd[row], eligible[row])
+            decisions.append(
+                Decision(
+                    query_id=query.id,
+                    at=datetime.now(UTC),
+                    endpoint=order[0],
+                    order=order,
+                    propensity=propensity,
+                    endpoints=self.names,
+                    quality=tuple(scores.quality[row].tolist()),
+                    stddev=tuple(scores.stddev[row].tolist()),
+                    cost_usd=tuple(cost_usd[row].tolist()),
+                    probability=tuple(probability[row].tolist()),
+                    eligible=tuple(eligible[row].tolist()),
+                    policy=named.label,
+                    rule=self.rule.name,
+                    worth_usd=float(worth_usd[row]),
+                    embedding_space=self.space,
+                    reason=reason,
+                )
+            )
+        return [self._held(query, decision) for query, decision in zip(queries, decisions, strict=True)]
+
+    def decline(self, query: Query, reason: Reason, detail: str = "") -> Decision:
+        """The decision when nothing was scored: pins, or routing that failed or was late. Propensity 0.
+
+        The order starts with the pinned, held or default endpoint where it is eligible; then cheapest first.
+        """
+        eligible = candidates(eligible_endpoints([query], self.endpoints), [query])[0]
+        cost_usd = self.cost.expected_usd([query])[0]
+        wanted = query.pinned or query.held or self.default_endpoint
+        first = self.names.index(wanted) if wanted in self.names else self._default
+        if not eligible[first]:
+            first = int(np.where(eligible, cost_usd, np.inf).argmin())
+        order = self._order(first, np.zeros(len(eligible)), cost_usd, eligible)
+        return Decision(
+            query_id=query.id,
+            at=datetime.now(UTC),
+            endpoint=order[0],
+            order=order,
+            propensity=0.0,
+            endpoints=self.names,
+            cost_usd=tuple(cost_usd.tolist()),
+            eligible=tuple(eligible.tolist()),
+            worth_usd=query.preferences.worth_usd or self.worth_usd,
+            reason=reason,
+            detail=detail,
+        )
+
+    @property
+    def _default(self) -> int:
+        return self.names.index(self.default_endpoint)
+
+    def _score(self, named: NamedPolicy, queries: Sequence[Query], embedding: Floats) -> Scores:
+        batch = Queries(
+            text=tuple(query.text for query in queries),
+            embedding=embedding,
+            tokens_input=np.array([query.tokens_input for query in queries], dtype=np.int64),
+            space=self.space,
+        )
+        scores = named.policy.score(batch)
+        scores.check(len(queries))
+        return scores.align(self.names)
+
+    def _probabilities(self, value: Floats, cost_usd: Floats, admitted: Bools) -> Floats:
+        """The rule sees columns cheapest first (then by name), so that equal values go to the cheaper endpoint."""
+        by_name = np.broadcast_to(np.argsort(np.argsort(self.names)), cost_usd.shape)
+        columns = np.lexsort((by_name, cost_usd), axis=1)
+        sorted_probability = self.rule.probabilities(
+            np.take_along_axis(value, columns, axis=1), np.take_along_axis(admitted, columns, axis=1)
+        )
+        probability = np.empty_like(sorted_probability)
+        np.put_along_axis(probability, columns, sorted_probability, axis=1)
+        return probability
+
+    def _draw(
+        self, query: Query, probability: Floats, value: Floats, eligible: Bools, admitted: Bools
+    ) -> tuple[int, float, Reason]:
+        likeliest = int(probability.argmax())
+        if query.preferences.explore:
+            cumulative = np.cumsum(probability)
+            below = draw(query.id, self.salt) * cumulative[-1]
+            chosen = int(np.searchsorted(cumulative, below, side="right"))
+            propensity = float(probability[chosen])
+        else:
+            chosen, propensity = likeliest, 1.0
+        if chosen != likeliest:
+            return chosen, propensity, "explored"
+        unguarded = int(np.where(eligible, value, -np.inf).argmax())
+        if not admitted[unguarded] and chosen == self._default:
+            return chosen, propensity, "guard:low_evidence"
+        return chosen, propensity, "scored"
+
+    def _order(self, first: int, value: Floats, cost_usd: Floats, eligible: Bools) -> tuple[str, ...]:
+        """Names, `first` first and then the other eligible endpoints, best value first, cheaper first on ties."""
+        ranked = np.lexsort((cost_usd, -value))
+        rest = [int(i) for i in ranked if eligible[i] and i != first]
+        return tuple(self.names[i] for i in (first, *rest))
+
+    @staticmethod
+    def _held(query: Query, decision: Decision) -> Decision:
+        """Inside a tool loop the endpoint that asked for the tool goes on; the rest remain as fallback."""
+        if query.held is None or query.held not in decision.order:
+            return decision
+        order = (query.held, *(name for name in decision.order if name != query.held))
+        return replace(decision, endpoint=query.held, order=order, propensity=0.0, reason="held:tool_state")
+
+
+def _within_bounds(queries: Sequence[Query], eligible: Bools, scores: Scores, cost_usd: Floats) -> Bools:
+    """Apply `quality_floor` and `max_cost_usd`; where they leave nothing, the nearest to them remains."""
+    bounded = eligible.copy()
+    for row, query in enumerate(queries):
+        wish = query.preferences
+        if wish.max_cost_usd is not None:
+            affordable = bounded[row] & (cost_usd[row] <= wish.max_cost_usd)
+            cheapest = np.where(bounded[row], cost_usd[row], np.inf).argmin()
+            bounded[row] = affordable if affordable.any() else np.arange(len(affordable)) == cheapest
+        if wish.quality_floor is not None:
+            good = bounded[row] & (scores.quality[row] >= wish.quality_floor)
+            best = np.where(bounded[row], scores.quality[row], -np.inf).argmax()
+            bounded[row] = good if good.any() else np.arange(len(good)) == best
+    return bounded
