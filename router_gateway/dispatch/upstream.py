@@ -8,7 +8,32 @@ from typing import Protocol
 from uuid import UUID
 
 from router_gateway.core.body import Body
+from router_gateway.core.errors import UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
+
+
+class UpstreamRefused(UpstreamError):
+    """An endpoint answered with a status that another endpoint may cure (401, 403, 404, 5xx, ...).
+
+    `upstream_status` is that status; `retry_after_s` the pause it asked for, or None.
+    """
+
+    def __init__(self, message: str, *, upstream_status: int, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
+        self.retry_after_s = retry_after_s
+
+
+class ContextLengthExceeded(UpstreamError):
+    """The request is longer than this endpoint's context: the next one may take it, and this one is healthy."""
+
+    code = "context_length_exceeded"
+    status = 400
+    type = "invalid_request_error"
+
+
+class ConnectTimeout(UpstreamTimeout):
+    """No connection in time: nothing was sent, so nothing is owed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +56,22 @@ class Call:
 class Reply(Protocol):
     """An upstream's answer after its status line: either whole or as events."""
 
-    status: int
-    headers: Mapping[str, str]
+    @property
+    def status(self) -> int:
+        """HTTP status: 200, or one of 400, 413, 422."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The upstream's response headers, names in lower case."""
+        ...
 
     async def content(self) -> bytes:
         """The whole body, JSON in OpenAI's shape (an answer or, at status >= 400, an error object)."""
         ...
 
     def events(self) -> AsyncIterator[bytes]:
-        """Server-sent events in OpenAI's shape, each complete (b"data: ...\\n\\n"), `[DONE]` included.
+        r"""Server-sent events in OpenAI's shape, each complete (b"data: ...\n\n"), `[DONE]` included.
 
         Raises UpstreamError when the stream breaks off or is no event stream.
         """
@@ -56,8 +88,9 @@ class Upstream(Protocol):
     async def open(self, endpoint: Endpoint, call: Call, *, timeout_s: float) -> Reply:
         """Send, and return once status and headers are there.
 
-        Raises UpstreamTimeout, UpstreamRateLimited or UpstreamError for what another endpoint may cure;
-        a reply of status 400, 413 or 422 (the request itself is wrong) is returned, not raised.
+        `timeout_s` bounds that wait. Raises UpstreamTimeout, UpstreamRateLimited, ContextLengthExceeded,
+        UpstreamRefused or another UpstreamError for what another endpoint may cure; a reply of status 400,
+        413 or 422 (the request itself is wrong) is returned, not raised.
         """
         ...
 

@@ -1,0 +1,126 @@
+"""Token counts: as an upstream reports them, and as we count them when it does not.
+
+OpenAI's numbers nest (`prompt_tokens` includes cached reads and cache writes, `completion_tokens`
+includes reasoning); `Usage` keeps five disjoint classes, because each has its own price.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from router_gateway.core.body import Body
+from router_gateway.core.types import Usage
+from router_gateway.dispatch.tokens import count_tokens
+
+__all__ = ["count_request_tokens", "count_tokens", "parse_usage", "usage_object"]
+
+_TOKENS_MAX = 10**9  # beyond it a number is garbage, not a count
+_TOKENS_PER_MESSAGE = 4  # role and separators
+_TOKENS_PER_ATTACHMENT = 765  # a 1024x1024 image in high detail, by OpenAI's published tile arithmetic
+_DEFINITIONS = ("tools", "functions", "response_format")
+
+
+def parse_usage(reported: object) -> Usage | None:
+    """An OpenAI `usage` object as disjoint classes, or None when it is no such object.
+
+    Details that contradict the totals are cut to fit, so no class is ever negative. Some providers
+    leave reasoning out of `completion_tokens`; they are known by a `total_tokens` that adds it on top.
+    """
+    if not isinstance(reported, dict):
+        return None
+    prompt = _count(reported.get("prompt_tokens"))
+    completion = _count(reported.get("completion_tokens", 0))
+    if prompt is None or completion is None:
+        return None
+    prompt_details = _object(reported.get("prompt_tokens_details"))
+    cached = _first(prompt_details.get("cached_tokens"), reported.get("prompt_cache_hit_tokens"))
+    written = _first(prompt_details.get("cache_write_tokens"), prompt_details.get("cache_creation_tokens"))
+    reasoning = _first(_object(reported.get("completion_tokens_details")).get("reasoning_tokens"))
+    if reasoning and _count(reported.get("total_tokens")) == prompt + completion + reasoning:
+        completion += reasoning
+    cached = min(cached, prompt)
+    written = min(written, prompt - cached)
+    reasoning = min(reasoning, completion)
+    return Usage(
+        tokens_input=prompt - cached - written,
+        tokens_cached_input=cached,
+        tokens_cache_write=written,
+        tokens_output=completion - reasoning,
+        tokens_reasoning=reasoning,
+    )
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """The OpenAI `usage` object that `parse_usage` reads back as `usage`."""
+    return {
+        "prompt_tokens": usage.tokens_prompt,
+        "completion_tokens": usage.tokens_completion,
+        "total_tokens": usage.tokens_prompt + usage.tokens_completion,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.tokens_cached_input,
+            "cache_write_tokens": usage.tokens_cache_write,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.tokens_reasoning},
+    }
+
+
+def count_request_tokens(body: Body) -> int:
+    """Prompt tokens of a whole Chat Completions request, approximately; tolerant of any JSON.
+
+    Counted are the text of every message, tool calls, tool definitions and response schemas as JSON,
+    4 tokens a message, and 765 for each image or other attachment (their base64 is not text).
+    """
+    messages = [message for message in _list(body.get("messages")) if isinstance(message, dict)]
+    pieces: list[str] = [piece for message in messages for piece in _texts(message)]
+    pieces += [_dumps(body[name]) for name in _DEFINITIONS if body.get(name)]
+    attachments = sum(_attachments(message.get("content")) for message in messages)
+    tokens_fixed = _TOKENS_PER_MESSAGE * len(messages) + _TOKENS_PER_ATTACHMENT * attachments
+    return tokens_fixed + count_tokens("\n".join(pieces))  # joined: one bound on the cost of counting
+
+
+def _texts(message: dict[str, Any]) -> Iterator[str]:
+    content = message.get("content")
+    if isinstance(content, str):
+        yield content
+    for part in _list(content):
+        if isinstance(part, dict):
+            yield from _strings(part.get(name) for name in ("text", "refusal"))
+    yield from _strings(message.get(name) for name in ("name", "refusal", "reasoning_content"))
+    for name in ("tool_calls", "function_call"):
+        if message.get(name):
+            yield _dumps(message[name])
+
+
+def _attachments(content: object) -> int:
+    return sum(isinstance(part, dict) and part.get("type") not in ("text", "refusal") for part in _list(content))
+
+
+def _strings(values: Iterable[object]) -> Iterator[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _TOKENS_MAX:
+        return None
+    return value
+
+
+def _first(*values: object) -> int:
+    """The first value that is a count, else 0."""
+    return next((count for value in values if (count := _count(value)) is not None), 0)
