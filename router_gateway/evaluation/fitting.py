@@ -1,0 +1,104 @@
+"""From a table of outcomes to what a running gateway needs: experience, answer lengths, recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from router_gateway.core.errors import ConfigError
+from router_gateway.core.experience import Experience
+from router_gateway.core.money import usd_to_nusd
+from router_gateway.core.protocols import Embedder
+from router_gateway.core.types import Endpoint, Floats, Queries
+from router_gateway.dispatch.tokens import count_tokens
+from router_gateway.evaluation.benchmark import Benchmark
+from router_gateway.evaluation.packaged import read_paretobandit, tokens_for_cost
+from router_gateway.evaluation.readers import read_outcomes
+from router_gateway.routing.cost import TokenPriceCost
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) while texts are embedded."""
+
+PARETOBANDIT = "paretobandit"
+_PARTS = ("val", "test_holdout")
+_EMBED_CHUNK = 16
+
+
+def read_source(source: str) -> list[Benchmark]:
+    """Tables by name: `paretobandit[:val|:test_holdout]`, or a file in the common schema with an optional `:split`.
+
+    Raises ConfigError for a name that is neither, DataError for bad rows.
+    """
+    name, colon, split = source.rpartition(":")
+    if not colon or "/" in split or "\\" in split:  # a colon inside a path is not ours
+        name, split = source, ""
+    if name == PARETOBANDIT:
+        if split and split not in _PARTS:
+            raise ConfigError([f"{source}: {PARETOBANDIT} has the parts {' and '.join(_PARTS)}"])
+        return [read_paretobandit(part) for part in _PARTS if split in ("", part)]
+    if not Path(name).is_file():
+        raise ConfigError([f"{source}: no such file"])
+    table = read_outcomes(Path(name))
+    if split and split not in table.splits:
+        known = sorted({s for s in table.splits if s is not None})
+        raise ConfigError([f"{source}: no split {split!r}; the file has {', '.join(known) or 'none'}"])
+    return [table.split(split) if split else table]
+
+
+def of_pool(table: Benchmark, endpoints: Sequence[Endpoint], source: str) -> Benchmark:
+    """The columns of this pool's endpoints, each prompt once. Raises ConfigError when there is none."""
+    names = [e.name for e in endpoints if e.name in table.endpoints]
+    if not names:
+        raise ConfigError(
+            [f"{source}: holds outcomes of {', '.join(table.endpoints[:10])}, none of which is an endpoint here"]
+        )
+    return table.endpoints_subset(names).deduplicated()
+
+
+def embed_all(embedder: Embedder, texts: Sequence[str], progress: Progress | None = None) -> Floats:
+    """float32 (Q, d), in chunks so that progress can be shown."""
+    vectors = []
+    for start in range(0, len(texts), _EMBED_CHUNK):
+        vectors.append(embedder.embed(texts[start : start + _EMBED_CHUNK]))
+        if progress is not None:
+            progress(min(start + _EMBED_CHUNK, len(texts)), len(texts))
+    return np.concatenate(vectors) if vectors else np.zeros((0, embedder.width), dtype=np.float32)
+
+
+def experience_of(table: Benchmark, embedding: Floats, space: str) -> Experience:
+    """Full-information outcomes as something to learn from."""
+    tokens = np.array([count_tokens(prompt) for prompt in table.prompts], dtype=np.int64)
+    queries = Queries(text=table.prompts, embedding=embedding, tokens_input=tokens, space=space)
+    return Experience.from_table(queries, table.endpoints, table.quality, table.cost_usd)
+
+
+def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:
+    """The table with token counts; where a source records only the cost, counts whose price is that cost."""
+    pool = {e.name: e for e in endpoints}
+    tokens_input, tokens_output = table.tokens_input.copy(), table.tokens_output.copy()
+    guesses = [count_tokens(prompt) for prompt in table.prompts]
+    for column, name in enumerate(table.endpoints):
+        priced = [int(p * 1000) for p in (pool[name].price_input_usd_per_mtok, pool[name].price_output_usd_per_mtok)]
+        lacking = np.isnan(tokens_output[:, column]) & ~np.isnan(table.cost_usd[:, column])
+        for row in np.flatnonzero(lacking):
+            counts = tokens_for_cost(usd_to_nusd(table.cost_usd[row, column]), *priced, guesses[row])
+            tokens_input[row, column], tokens_output[row, column] = counts.tokens_input, counts.tokens_output
+    return replace(table, tokens_input=tokens_input, tokens_output=tokens_output)
+
+
+def learn_lengths(cost: TokenPriceCost, table: Benchmark) -> None:
+    """Teach the cost model each endpoint's mean output length from a table with token counts."""
+    for column, name in enumerate(table.endpoints):
+        known = table.tokens_output[:, column][~np.isnan(table.tokens_output[:, column])]
+        if len(known):
+            cost.observe_output(name, float(known.mean()), calls=float(len(known)))
+
+
+def recorded_cells(table: Benchmark) -> Iterator[tuple[int, int]]:
+    """(row, column) of every cell that was observed and has token counts."""
+    known = ~np.isnan(table.quality) & ~np.isnan(table.tokens_input) & ~np.isnan(table.tokens_output)
+    for row, column in zip(*np.nonzero(known), strict=True):
+        yield int(row), int(column)
