@@ -1,0 +1,149 @@
+"""Engines for SQLite and PostgreSQL, and the migrations that give them their tables.
+
+Errors name the backend and never the URL: it may hold a password. SQLAlchemy's errors come without the
+parameters of the statement, which may hold prompts; PostgreSQL's own text can still quote a refused row,
+so what is logged in this package is the error's class and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from router_gateway.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_POSTGRES_NAMES = {"postgres", "postgresql", "postgresql+psycopg"}
+_SQLITE_NAMES = {"sqlite", "sqlite+pysqlite"}
+_BUSY_TIMEOUT_MS = 5_000
+_CONNECT_TIMEOUT_S = 5
+_FIRST_REVISION = "versions/0001_ledger.py"
+
+SQLITE_WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
+"""Execution options of an engine whose transactions write: SQLite takes its lock at once, and waits for it.
+
+A plain BEGIN that reads first cannot be upgraded while another process writes; it fails without waiting.
+"""
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for `sqlite:///file.db` or `postgresql://user@host/name`; connects on first use.
+
+    Raises ConfigError for any other URL, for a driver that is not installed, and for SQLite in memory.
+    """
+    parsed = _parse(url)
+    if parsed.drivername in _SQLITE_NAMES:
+        return _open_sqlite(parsed)
+    if parsed.drivername in _POSTGRES_NAMES:
+        return _open_postgres(parsed.set(drivername="postgresql+psycopg"))
+    raise ConfigError(
+        [f"ledger.url: {parsed.drivername!r} is not supported"], hint="use sqlite:///ledger.db or postgresql://…"
+    )
+
+
+def _parse(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(["ledger.url: not a database URL"], hint="for example sqlite:///ledger.db") from None
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError(["ledger.url: a ledger in memory would be lost"], hint="for example sqlite:///ledger.db")
+    Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, hide_parameters=True)
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # `_begin` opens transactions, so that DDL is inside them too
+    for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+
+
+def _open_postgres(url: URL) -> Engine:
+    try:
+        return create_engine(
+            url,
+            hide_parameters=True,
+            pool_size=4,
+            max_overflow=4,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "router-gateway"},
+        )
+    except ModuleNotFoundError:
+        raise ConfigError(
+            ["ledger.url: PostgreSQL needs psycopg, which is not installed"],
+            hint="pip install 'router-gateway[postgres]'",
+        ) from None
+
+
+def migrations_dir() -> Path:
+    """Where env.py and versions/ are: the checkout's folder, or the one the wheel installed.
+
+    Raises ConfigError when there is neither.
+    """
+    checkout = Path(__file__).resolve().parents[2] / "migrations"
+    if (checkout / _FIRST_REVISION).is_file():
+        return checkout
+    try:
+        files = distribution("router-gateway").files or []
+    except PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.as_posix().endswith(f"share/router-gateway/migrations/{_FIRST_REVISION}"):
+            return Path(str(file.locate())).resolve().parents[1]
+    raise ConfigError(["the migrations are not installed"], hint="install router-gateway from its wheel or a checkout")
+
+
+def alembic_config(engine: Engine) -> Config:
+    """Alembic's configuration in code: no ini file, nothing put on `sys.path`, nothing printed."""
+    from alembic.config import Config
+
+    config = Config(stdout=io.StringIO())
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["engine"] = engine
+    return config
+
+
+def migrate(url: str) -> None:
+    """Bring the database's tables up to date; does nothing when they are. Safe to run from several processes."""
+    from alembic import command
+
+    engine = open_engine(url)
+    try:
+        command.upgrade(alembic_config(engine), "head")
+    finally:
+        engine.dispose()
+
+
+def schema_is_current(engine: Engine) -> bool:
+    """Whether the database stands at the newest migration. Raises what the driver raises when it is away."""
+    from alembic.runtime.migration import MigrationContext
+
+    with engine.connect() as connection:
+        return frozenset(MigrationContext.configure(connection).get_current_heads()) == _newest_revisions()
+
+
+@cache
+def _newest_revisions() -> frozenset[str]:
+    from alembic.script import ScriptDirectory
+
+    return frozenset(ScriptDirectory(migrations_dir()).get_heads())

@@ -1,0 +1,196 @@
+"""The tables, as SQLAlchemy Core sees them. `migrations/` creates them; a test holds the two equal.
+
+All are append-only: a correction is a later row. Instants are UTC, money is integer nano-dollars,
+milliseconds are doubles. There are deliberately no foreign keys between decisions, attempts and
+feedback: the journal replays rows in any order and from several processes (docs/adr/0009).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: timezone-aware in, UTC-aware out, on SQLite (which stores none) and PostgreSQL alike."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Raise ValueError for a naive datetime: nobody knows which instant it names."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant needs a timezone")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only when the primary key is spelt INTEGER.
+_Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("query_id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("session", String),
+    Column("requested_model", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("order", JSON, nullable=False),
+    Column("propensity", Double, nullable=False),
+    Column("endpoints", JSON, nullable=False),
+    Column("quality", JSON, nullable=False),
+    Column("stddev", JSON, nullable=False),
+    Column("cost_usd", JSON, nullable=False),
+    Column("probability", JSON, nullable=False),
+    Column("eligible", JSON, nullable=False),
+    Column("policy", String, nullable=False),
+    Column("rule", String, nullable=False),
+    Column("worth_usd", Double, nullable=False),
+    Column("embedding_space", String, nullable=False),
+    Column("embedding", LargeBinary),  # float16, little endian, (d,)
+    Column("tokens_input", BigInteger, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("detail", String, nullable=False),
+    Column("text", String),  # only when `ledger.store_text`
+    Index(None, "at"),
+    Index(None, "tenant", "at"),
+    Index(None, "session", "at"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("query_id", Uuid, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("status", Integer, nullable=False),
+    # All five are null when the upstream reported no usage.
+    Column("tokens_input", BigInteger),
+    Column("tokens_cached_input", BigInteger),
+    Column("tokens_cache_write", BigInteger),
+    Column("tokens_output", BigInteger),
+    Column("tokens_reasoning", BigInteger),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Column("cost_estimated", Boolean, nullable=False),
+    Column("first_byte_ms", Double),
+    Column("latency_ms", Double, nullable=False),
+    Column("error", String),
+    CheckConstraint("number >= 1", name="number"),
+    Index(None, "endpoint", "at"),
+    Index(None, "at"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),  # order of commit: the learner's watermark
+    Column("id", Uuid, nullable=False),
+    Column("query_id", Uuid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("quality", Double, nullable=False),
+    Column("source", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("turn", Integer),
+    Column("comment", String),
+    UniqueConstraint("id"),
+    CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
+    Index(None, "query_id"),
+    Index(None, "at"),
+)
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Uuid, nullable=False),
+    Column("query_id", Uuid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("better", String, nullable=False),  # endpoint names
+    Column("worse", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "query_id"),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("path", String, nullable=False),
+    Column("embedding_space", String, nullable=False),
+    Column("note", String, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("key", String, nullable=False),
+    Column("value", JSON, nullable=False),
+    Column("author", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index(None, "key"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("name", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("prefix", String, nullable=False),  # for display and `revoke`
+    Column("sha256", String(64), nullable=False),  # hex; the key itself is nowhere
+    Column("allows", JSON, nullable=False),
+    UniqueConstraint("sha256"),
+)
+
+api_key_revocations = Table(
+    "api_key_revocations",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect
+
+from router_gateway.ledger.engine import alembic_config, migrate, migrations_dir, open_engine, schema_is_current
+from router_gateway.ledger.tables import metadata
+
+
+@pytest.fixture
+def engine(empty_database_url: str) -> Iterator[Engine]:
+    engine = open_engine(empty_database_url)
+    yield engine
+    engine.dispose()
+
+
+def test_upgrading_an_empty_database_gives_exactly_the_tables_of_the_models(
+    empty_database_url: str, engine: Engine
+) -> None:
+    assert not schema_is_current(engine)
+    migrate(empty_database_url)
+    assert schema_is_current(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_migrating_twice_changes_nothing_and_prints_nothing(
+    empty_database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    migrate(empty_database_url)
+    migrate(empty_database_url)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_downgrading_leaves_nothing_behind_and_upgrading_works_again(empty_database_url: str, engine: Engine) -> None:
+    migrate(empty_database_url)
+    command.downgrade(alembic_config(engine), "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    assert not schema_is_current(engine)
+    migrate(empty_database_url)
+    assert schema_is_current(engine)
+
+
+def test_gateways_that_start_together_migrate_once(empty_database_url: str, engine: Engine) -> None:
+    program = "import sys; from router_gateway.ledger.engine import migrate; migrate(sys.argv[1])"
+    starting = [
+        subprocess.Popen([sys.executable, "-c", program, empty_database_url], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in starting]
+    assert [process.returncode for process in starting] == [0, 0], errors
+    assert schema_is_current(engine)
+
+
+def test_the_alembic_command_works_without_an_ini_file(empty_database_url: str, engine: Engine) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=migrations_dir().parent,
+        env={**os.environ, "ROUTER_GATEWAY__LEDGER__URL": empty_database_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert schema_is_current(engine)
+
+
+def test_migrating_leaves_other_threads_and_the_import_path_alone(empty_database_url: str) -> None:
+    path, threads = list(sys.path), threading.active_count()
+    migrate(empty_database_url)
+    assert sys.path == path
+    assert threading.active_count() == threads
