@@ -1,0 +1,47 @@
+"""A fitted policy as a folder of two files: numbers in `arrays.npz`, everything else in `state.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from router_gateway.core.errors import SnapshotMismatch
+from router_gateway.core.types import Floats
+
+FORMAT = 1
+PolicyT = TypeVar("PolicyT")
+
+
+def write_state(directory: Path, policy: Any, *, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+    """Write the hyperparameters of a dataclass, JSON-able `facts` and numeric `arrays` into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    state = {
+        "format": FORMAT,
+        "policy": type(policy).__name__,
+        "parameters": {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)},
+        "facts": dict(facts),
+    }
+    (directory / "state.json").write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")
+    np.savez(directory / "arrays.npz", allow_pickle=False, **dict(arrays))
+
+
+def read_state(directory: Path, policy: type[PolicyT]) -> tuple[PolicyT, dict[str, Any], dict[str, Floats]]:
+    """The unfitted policy, its facts and its arrays; SnapshotMismatch for anything `write_state` did not write."""
+    try:
+        state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
+        if state["format"] != FORMAT or state["policy"] != policy.__name__:
+            raise ValueError(f"it holds {state['policy']!r} in format {state['format']!r}")
+        with np.load(directory / "arrays.npz", allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return policy(**state["parameters"]), state["facts"], arrays
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise SnapshotMismatch(
+            f"{directory.name!r} is not a saved {policy.__name__} of format {FORMAT}: {error}",
+            hint="load a folder written by this version, or fit the policy again",
+        ) from error
