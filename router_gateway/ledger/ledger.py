@@ -1,0 +1,203 @@
+"""The ledger as the gateway sees it: three ways in, a handful of questions, one way out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from router_gateway.core.errors import LedgerFull
+from router_gateway.core.experience import Experience
+from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query
+from router_gateway.ledger import reads
+from router_gateway.ledger.engine import open_engine, schema_is_current
+from router_gateway.ledger.journal import Journal
+from router_gateway.ledger.learnable import read_experience
+from router_gateway.ledger.reads import DecisionRecord, TokenMeans
+from router_gateway.ledger.records import attempt_record, decision_record, feedback_record
+from router_gateway.ledger.writer import Writer, WriterCounters
+
+logger = logging.getLogger(__name__)
+
+_ROOM_POLL_S = 0.02
+_FRESH_S = 2.0  # how long `decision` waits for a row that may still be in the journal
+_RECENT_MAX = 10_000
+
+
+class Ledger:
+    """Appends go to the local journal in microseconds and may be called from any thread or event loop.
+
+    Reads go to the database, block, and belong in a thread; the database lags the journal by about 50 ms.
+    They raise what SQLAlchemy raises when the database is away.
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, *, store_text: bool) -> None:
+        self.engine = engine
+        self._journal = journal
+        self._writer = Writer(engine, journal)
+        self._store_text = store_text
+        self._recent = _Recent()
+
+    @classmethod
+    def open(cls, url: str, *, directory: Path, journal_bytes_max: int = 256 << 20, store_text: bool = False) -> Self:
+        """Start writing to the database at `url` through a journal in `directory`, a local disk.
+
+        A database that is away is no error here: see `ready`. Raises ConfigError for an unusable URL.
+        """
+        ledger = cls(open_engine(url), Journal(directory, bytes_max=journal_bytes_max), store_text=store_text)
+        ledger.start()
+        return ledger
+
+    def start(self) -> None:
+        """Start the writer; `open` does."""
+        self._writer.start()
+
+    def record_decision(
+        self, query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None
+    ) -> None:
+        """To be called before money is spent. Raises LedgerFull: then nothing may be spent."""
+        self._journal.append(
+            decision_record(
+                query,
+                decision,
+                requested_model=requested_model,
+                embedding=embedding,
+                store_text=self._store_text,
+            )
+        )
+        if query.session is not None:
+            self._recent.decided(decision.query_id, query.session)
+
+    def record_attempt(self, attempt: Attempt) -> None:
+        """Never refused, since the money is spent: a full journal is exceeded, a full disk bypassed."""
+        record = attempt_record(attempt)
+        try:
+            self._journal.append(record, beyond_bound=True)
+        except LedgerFull as error:
+            logger.error("an attempt goes to the database from memory: %s", error)
+            self._writer.spill(record)
+        if attempt.status == 200:
+            self._recent.answered(attempt)
+
+    def record_feedback(self, feedback: Feedback) -> None:
+        """Raises LedgerFull when the journal is at its bound."""
+        self._journal.append(feedback_record(feedback))
+
+    async def wait_for_room(self, timeout_s: float) -> None:
+        """Return as soon as a decision would be taken. Raises LedgerFull when that takes longer."""
+        deadline = time.monotonic() + timeout_s
+        while not self._journal.has_room:
+            if time.monotonic() >= deadline:
+                raise LedgerFull(
+                    "the ledger cannot record another paid call", hint="its database is away or too slow; try later"
+                )
+            await asyncio.sleep(_ROOM_POLL_S)
+
+    def decision(self, query_id: UUID) -> DecisionRecord | None:
+        """The decision with its attempts and feedback; waits a moment for the journal before saying None."""
+        found = reads.read_decision(self.engine, query_id)
+        if found is None and self._writer.counters.rows_waiting and self.drain(_FRESH_S):
+            found = reads.read_decision(self.engine, query_id)
+        return found
+
+    def last_endpoint(self, session: str) -> str | None:
+        """The endpoint that answered last in this session, or None.
+
+        This process's own answers count at once, other processes' as soon as the database has them.
+        """
+        known = [self._recent.answer(session), reads.last_answer(self.engine, session)]
+        return max((answer for answer in known if answer is not None), default=(None, None))[1]
+
+    def spend_since(self, at: datetime, *, tenant: str | None = None) -> int:
+        """Nano-dollars spent from `at` (timezone-aware) on, by one tenant or by all."""
+        return reads.spend_nusd(self.engine, at, tenant)
+
+    def experience_since(
+        self,
+        watermark: int = 0,
+        *,
+        embedding_space: str | None = None,
+        rows_max: int = 50_000,
+        settle_s: float = 60.0,
+    ) -> tuple[Experience, int]:
+        """What feedback past `watermark` (0 = all) teaches, and the watermark to ask with next time.
+
+        One embedding space only: the named one, else that of the newest decision. At most `rows_max`
+        feedback rows are read; there may be more while the watermark still moves. Feedback whose
+        answer is not in the database yet is waited for, `settle_s` at most. Without any outcome the
+        Experience is empty, with embeddings of shape (0, 0).
+        """
+        return read_experience(
+            self.engine, watermark, embedding_space=embedding_space, rows_max=rows_max, settle_s=settle_s
+        )
+
+    def output_tokens(self) -> Mapping[str, TokenMeans]:
+        """By endpoint: calls counted, mean output tokens, mean prompt tokens; to warm the cost model."""
+        return reads.output_tokens(self.engine)
+
+    def ready(self) -> bool:
+        """Whether the database answers and has the newest tables."""
+        try:
+            return schema_is_current(self.engine)
+        except SQLAlchemyError as error:
+            logger.warning("the ledger's database is not ready: %s", type(error).__name__)
+            return False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a decision would be taken now."""
+        return self._journal.has_room
+
+    @property
+    def counters(self) -> WriterCounters:
+        return self._writer.counters
+
+    def drain(self, timeout_s: float = 10.0) -> bool:
+        """Wait until the database has every row recorded before the call; False when time ran out."""
+        return self._writer.drain(timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Drain and stop. False when rows remain in the journal; the next start replays them."""
+        drained = self._writer.close(timeout_s)
+        self._journal.close()
+        self.engine.dispose()
+        return drained
+
+
+class _Recent:
+    """Who answered last, by session: the next turn of a tool loop can come before the database knows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: OrderedDict[UUID, str] = OrderedDict()
+        self._answers: OrderedDict[str, tuple[datetime, str]] = OrderedDict()
+
+    def decided(self, query_id: UUID, session: str) -> None:
+        with self._lock:
+            self._sessions[query_id] = session
+            if len(self._sessions) > _RECENT_MAX:
+                self._sessions.popitem(last=False)
+
+    def answered(self, attempt: Attempt) -> None:
+        with self._lock:
+            session = self._sessions.get(attempt.query_id)
+            if session is None:
+                return
+            self._answers[session] = (attempt.at, attempt.endpoint)
+            self._answers.move_to_end(session)
+            if len(self._answers) > _RECENT_MAX:
+                self._answers.popitem(last=False)
+
+    def answer(self, session: str) -> tuple[datetime, str] | None:
+        with self._lock:
+            return self._answers.get(session)

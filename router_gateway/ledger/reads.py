@@ -1,0 +1,129 @@
+"""Read-only queries over the ledger. Each takes an Engine, blocks, and belongs in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Engine, Select, and_, func, select
+
+from router_gateway.core.types import Attempt, Decision, Feedback, Floats
+from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
+from router_gateway.ledger.tables import attempts, decisions, feedback
+
+_WARMING_ATTEMPTS = 100_000
+_FEEDBACK_OF_A_DECISION_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """A decision with everything that happened since; `text` only where the ledger stores it.
+
+    `embedding` is float32 (d,), read from float16, or None.
+    """
+
+    decision: Decision
+    tenant: str
+    session: str | None
+    requested_model: str
+    tokens_input: int
+    embedding: Floats | None
+    text: str | None
+    attempts: tuple[Attempt, ...]
+    feedback: tuple[Feedback, ...]
+
+    @property
+    def answered_by(self) -> str | None:
+        """The endpoint whose answer the client got: the last attempt of status 200."""
+        return next((a.endpoint for a in reversed(self.attempts) if a.status == 200), None)
+
+
+class TokenMeans(NamedTuple):
+    """Means over `calls` answered calls of one endpoint; reasoning counts as output, cached as prompt."""
+
+    calls: int
+    mean_output_tokens: float
+    mean_prompt_tokens: float
+
+
+def read_decision(engine: Engine, query_id: UUID) -> DecisionRecord | None:
+    """None when the database has no such decision (yet)."""
+    with engine.connect() as connection:
+        row = connection.execute(select(decisions).where(decisions.c.query_id == query_id)).mappings().first()
+        if row is None:
+            return None
+        tried = connection.execute(
+            select(attempts).where(attempts.c.query_id == query_id).order_by(attempts.c.number)
+        ).mappings()
+        said = connection.execute(
+            select(feedback)
+            .where(feedback.c.query_id == query_id)
+            .order_by(feedback.c.seq)
+            .limit(_FEEDBACK_OF_A_DECISION_MAX)
+        ).mappings()
+        return DecisionRecord(
+            decision=decision_of(row),
+            tenant=row["tenant"],
+            session=row["session"],
+            requested_model=row["requested_model"],
+            tokens_input=row["tokens_input"],
+            embedding=None if row["embedding"] is None else unpack(row["embedding"]),
+            text=row["text"],
+            attempts=tuple(attempt_of(attempt) for attempt in tried),
+            feedback=tuple(feedback_of(item) for item in said),
+        )
+
+
+def answering_attempt() -> Select[tuple[UUID, int]]:
+    """(query_id, number) of the attempt that answered: the last one of status 200."""
+    return (
+        select(attempts.c.query_id, func.max(attempts.c.number).label("number"))
+        .where(attempts.c.status == 200)
+        .group_by(attempts.c.query_id)
+    )
+
+
+def last_answer(engine: Engine, session: str) -> tuple[datetime, str] | None:
+    """When the session's most recent answer was asked for, and of which endpoint."""
+    newest = (
+        select(attempts.c.at, attempts.c.endpoint)
+        .join(decisions, decisions.c.query_id == attempts.c.query_id)
+        .where(decisions.c.session == session, attempts.c.status == 200)
+        .order_by(decisions.c.at.desc(), attempts.c.number.desc())
+        .limit(1)
+    )
+    with engine.connect() as connection:
+        row = connection.execute(newest).first()
+        return None if row is None else (row.at, row.endpoint)
+
+
+def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
+    """Nano-dollars of all attempts from `since` on, of one tenant or of all."""
+    total = select(func.coalesce(func.sum(attempts.c.cost_nusd), 0)).where(attempts.c.at >= since)
+    if tenant is not None:
+        mine = and_(decisions.c.query_id == attempts.c.query_id, decisions.c.tenant == tenant)
+        total = total.select_from(attempts).join(decisions, mine)
+    with engine.connect() as connection:
+        return int(connection.execute(total).scalar_one())
+
+
+def output_tokens(engine: Engine) -> Mapping[str, TokenMeans]:
+    """By endpoint, over the newest 100,000 answered attempts that reported their usage."""
+    newest = (
+        select(attempts)
+        .where(attempts.c.status == 200, attempts.c.tokens_output.is_not(None))
+        .order_by(attempts.c.at.desc())
+        .limit(_WARMING_ATTEMPTS)
+        .subquery()
+    ).c
+    output = func.sum(newest.tokens_output + newest.tokens_reasoning)
+    prompt = func.sum(newest.tokens_input + newest.tokens_cached_input + newest.tokens_cache_write)
+    query = select(newest.endpoint, func.count(), output, prompt).group_by(newest.endpoint)
+    with engine.connect() as connection:
+        return {
+            name: TokenMeans(calls, int(out) / calls, int(sent) / calls)
+            for name, calls, out, sent in connection.execute(query)
+        }

@@ -1,0 +1,159 @@
+"""Journal records: plain JSON objects on the way in, database rows on the way out.
+
+A record is `{"table": ..., "row": {column: value}}`. Text is made storable everywhere before it is
+written (PostgreSQL takes no NUL, UTF-8 no lone surrogate) and cut to bounds; embeddings are float16,
+little endian, base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query, Usage
+from router_gateway.ledger import tables
+
+Record = dict[str, Any]
+Row = dict[str, Any]
+
+NAME_CHARS_MAX = 1_000
+TEXT_CHARS_MAX = 65_536
+_COMMENT_CHARS_MAX = 10_000
+_REPLACEMENT = "\ufffd"
+_TABLES = {table.name: table for table in (tables.decisions, tables.attempts, tables.feedback)}
+_COLUMNS = {name: frozenset(table.columns.keys()) - {"seq"} for name, table in _TABLES.items()}
+_FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
+_USAGE = tuple(field.name for field in fields(Usage))
+
+
+def decision_record(
+    query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None, store_text: bool
+) -> Record:
+    """`embedding` is float (d,) or (1, d). The text goes in only with `store_text`, its tail when it is long."""
+    row: Row = {field.name: getattr(decision, field.name) for field in fields(Decision)}
+    row |= {
+        "query_id": str(decision.query_id),
+        "at": decision.at.isoformat(),
+        "tenant": _clean(query.tenant),
+        "session": None if query.session is None else _clean(query.session),
+        "requested_model": _clean(requested_model),
+        "endpoint": _clean(decision.endpoint),
+        "order": [_clean(name) for name in decision.order],
+        "endpoints": [_clean(name) for name in decision.endpoints],
+        "eligible": [bool(value) for value in decision.eligible],
+        "propensity": float(decision.propensity),
+        "worth_usd": float(decision.worth_usd),
+        "policy": _clean(decision.policy),
+        "rule": _clean(decision.rule),
+        "embedding_space": _clean(decision.embedding_space),
+        "embedding": None if embedding is None else pack(embedding),
+        "tokens_input": int(query.tokens_input),
+        "detail": _clean(decision.detail),
+        "text": _clean(query.text[-TEXT_CHARS_MAX:], TEXT_CHARS_MAX) if store_text else None,
+    }
+    for name in _FLOAT_LISTS:
+        row[name] = [_json_float(value) for value in row[name]]
+    return {"table": "decisions", "row": row}
+
+
+def attempt_record(attempt: Attempt) -> Record:
+    """Five null token columns when the upstream reported no usage."""
+    row: Row = {
+        "query_id": str(attempt.query_id),
+        "number": attempt.number,
+        "at": attempt.at.isoformat(),
+        "endpoint": _clean(attempt.endpoint),
+        "status": attempt.status,
+        "cost_nusd": attempt.cost_nusd,
+        "cost_estimated": attempt.cost_estimated,
+        "first_byte_ms": attempt.first_byte_ms,
+        "latency_ms": attempt.latency_ms,
+        "error": None if attempt.error is None else _clean(attempt.error),
+    }
+    for name in _USAGE:
+        row[name] = None if attempt.usage is None else getattr(attempt.usage, name)
+    return {"table": "attempts", "row": row}
+
+
+def feedback_record(feedback: Feedback) -> Record:
+    """The comment is cut at 10,000 characters."""
+    row: Row = {
+        "id": str(feedback.id),
+        "query_id": str(feedback.query_id),
+        "at": feedback.at.isoformat(),
+        "quality": float(feedback.quality),
+        "source": feedback.source,
+        "tenant": _clean(feedback.tenant),
+        "turn": feedback.turn,
+        "comment": None if feedback.comment is None else _clean(feedback.comment, _COMMENT_CHARS_MAX),
+    }
+    return {"table": "feedback", "row": row}
+
+
+def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
+    """Table name and row of a record read back. Raises ValueError when it is not one of ours."""
+    try:
+        name, row = record["table"], dict(record["row"])
+        if row.keys() != _COLUMNS[name]:
+            raise ValueError(f"columns of another version of {name}")
+        for key in ("id", "query_id"):
+            if key in row:
+                row[key] = UUID(row[key])
+        row["at"] = datetime.fromisoformat(row["at"])
+        if row.get("embedding") is not None:
+            row["embedding"] = base64.b64decode(row["embedding"], validate=True)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a journal record: {type(error).__name__}") from None
+    return name, row
+
+
+def decision_of(row: Mapping[Any, Any]) -> Decision:
+    """The Decision that a row of `decisions` holds."""
+    values = {field.name: row[field.name] for field in fields(Decision)}
+    for name in _FLOAT_LISTS:
+        values[name] = tuple(float(value) for value in values[name])
+    for name in ("order", "endpoints", "eligible"):
+        values[name] = tuple(values[name])
+    return Decision(**values)
+
+
+def attempt_of(row: Mapping[Any, Any]) -> Attempt:
+    """The Attempt that a row of `attempts` holds."""
+    usage = None if row["tokens_input"] is None else Usage(**{name: row[name] for name in _USAGE})
+    values = {field.name: row[field.name] for field in fields(Attempt) if field.name != "usage"}
+    return Attempt(**values, usage=usage)
+
+
+def feedback_of(row: Mapping[Any, Any]) -> Feedback:
+    """The Feedback that a row of `feedback` holds."""
+    return Feedback(**{field.name: row[field.name] for field in fields(Feedback)})
+
+
+def pack(embedding: Floats) -> str:
+    """A vector of d floats as base64 of float16: a unit vector keeps its direction to about 1e-3."""
+    return base64.b64encode(np.ravel(embedding).astype("<f2").tobytes()).decode("ascii")
+
+
+def unpack(blob: bytes) -> Floats:
+    """float32 (d,) from the column's float16 bytes."""
+    return np.frombuffer(blob, dtype="<f2").astype(np.float32)
+
+
+def _clean(text: str, chars_max: int = NAME_CHARS_MAX) -> str:
+    text = text[:chars_max]
+    if text.isascii() and "\0" not in text:
+        return text
+    return "".join(_REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
+
+
+def _json_float(value: float) -> float | str:
+    """JSON has no infinity and no NaN; as a string, `float` reads them back."""
+    value = float(value)
+    return value if math.isfinite(value) else repr(value)
