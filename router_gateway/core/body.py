@@ -8,6 +8,7 @@ key order and whitespace included.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -15,6 +16,8 @@ from typing import Any, NoReturn
 from router_gateway.core.errors import RequestError
 
 _WHITESPACE = " \t\n\r"
+_BLANK = re.compile(f"[{_WHITESPACE}]*")
+_KEY_SHOWN_MAX = 64  # characters of a client's key that an error repeats
 REMOVE: Any = object()
 """Given to `Body.amended` as a value: the member is left out."""
 
@@ -61,6 +64,11 @@ class Body:
             raise RequestError(f"the body is not valid JSON: {error}") from None
 
     @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Body:
+        """A body made here rather than received."""
+        return cls._scan(_dumps(dict(values)))
+
+    @classmethod
     def _scan(cls, text: str) -> Body:
         position = _skip(text, 0)
         if text[position : position + 1] != "{":
@@ -75,7 +83,8 @@ class Body:
                 raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
             key, position = _decoder.raw_decode(text, position)
             if key in members:
-                raise RequestError(f"the body names {key!r} twice", param=key)
+                shown = _printable(key)
+                raise RequestError(f"the body names {shown!r} twice", param=shown)
             position = _skip(text, position)
             if text[position : position + 1] != ":":
                 raise json.JSONDecodeError("Expecting ':'", text, position)
@@ -138,15 +147,20 @@ def _dumps(value: Any) -> str:
 
 
 def _close(text: str, added: list[str]) -> str:
-    """`text` with `added` members before its last brace, and no comma left dangling by a removal."""
-    body = text.rstrip(_WHITESPACE)[:-1].rstrip(_WHITESPACE).removesuffix(",")
-    if not added:
-        return body + "}"
-    comma = "" if body.lstrip(_WHITESPACE) == "{" else ","
-    return body + comma + ",".join(added) + "}"
+    """`text` with `added` members after its last one, and no comma left dangling by a removal."""
+    inside = text.rstrip(_WHITESPACE)[:-1].rstrip(_WHITESPACE)
+    tail = text[len(inside) :]  # whitespace, the brace, whitespace
+    inside = inside.removesuffix(",")
+    comma = "" if not added or inside.lstrip(_WHITESPACE) == "{" else ","
+    return inside + comma + ",".join(added) + tail
 
 
 def _skip(text: str, position: int) -> int:
-    while position < len(text) and text[position] in _WHITESPACE:
-        position += 1
-    return position
+    match = _BLANK.match(text, position)
+    assert match is not None  # it matches the empty string, too
+    return match.end()
+
+
+def _printable(key: str) -> str:
+    """A client's key, short and without lone surrogates, which no response could carry."""
+    return key[:_KEY_SHOWN_MAX].encode("utf-8", "backslashreplace").decode("utf-8")
