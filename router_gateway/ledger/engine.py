@@ -135,7 +135,7 @@ def migrate(url: str) -> None:
 
 
 def schema_is_current(engine: Engine) -> bool:
-    """Whether the database stands at the newest migration. Raises what the driver raises when it is away."""
+    """Whether the database stands at the newest migration. Raises SQLAlchemyError when it is away."""
     from alembic.runtime.migration import MigrationContext
 
     with engine.connect() as connection:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, Row, and_, select
 from router_gateway.core.experience import Experience
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Floats, Queries
+from router_gateway.ledger.connections import reading
 from router_gateway.ledger.reads import answering_attempt
 from router_gateway.ledger.records import unpack
 from router_gateway.ledger.tables import attempts, decisions, feedback
@@ -29,7 +30,7 @@ def read_experience(
     Feedback may be in the database before the decision it speaks of, whose process is still catching up:
     such a row holds the watermark back until it is `settle_s` old, and is passed over afterwards.
     """
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         space = embedding_space or connection.execute(_newest_space()).scalar() or "none"
         rows = connection.execute(_outcomes(watermark, rows_max)).all()
     unsettled_since = datetime.now(UTC) - timedelta(seconds=settle_s)

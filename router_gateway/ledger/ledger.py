@@ -20,6 +20,7 @@ from router_gateway.core.errors import LedgerFull
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query
 from router_gateway.ledger import reads
+from router_gateway.ledger.connections import LedgerUnavailable, error_name
 from router_gateway.ledger.engine import open_engine, schema_is_current
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.learnable import read_experience
@@ -38,7 +39,7 @@ class Ledger:
     """Appends go to the local journal in microseconds and may be called from any thread or event loop.
 
     Reads go to the database, block, and belong in a thread; the database lags the journal by about 50 ms.
-    They raise what SQLAlchemy raises when the database is away.
+    They raise LedgerUnavailable when the database is away.
     """
 
     def __init__(self, engine: Engine, journal: Journal, *, store_text: bool) -> None:
@@ -115,7 +116,11 @@ class Ledger:
 
         This process's own answers count at once, other processes' as soon as the database has them.
         """
-        known = [self._recent.answer(session), reads.last_answer(self.engine, session)]
+        known = [self._recent.answer(session)]
+        try:
+            known.append(reads.last_answer(self.engine, session))
+        except LedgerUnavailable as error:
+            logger.warning("only this process's answers are known: %s", error)
         return max((answer for answer in known if answer is not None), default=(None, None))[1]
 
     def spend_since(self, at: datetime, *, tenant: str | None = None) -> int:
@@ -150,7 +155,7 @@ class Ledger:
         try:
             return schema_is_current(self.engine)
         except SQLAlchemyError as error:
-            logger.warning("the ledger's database is not ready: %s", type(error).__name__)
+            logger.warning("the ledger's database is not ready: %s", error_name(error))
             return False
 
     @property

@@ -1,4 +1,4 @@
-"""Read-only queries over the ledger. Each takes an Engine, blocks, and belongs in a thread."""
+"""Read-only queries over the ledger. Each blocks, belongs in a thread, and may raise LedgerUnavailable."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine, Select, and_, func, select
 
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats
+from router_gateway.ledger.connections import reading
 from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
@@ -51,7 +52,7 @@ class TokenMeans(NamedTuple):
 
 def read_decision(engine: Engine, query_id: UUID) -> DecisionRecord | None:
     """None when the database has no such decision (yet)."""
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         row = connection.execute(select(decisions).where(decisions.c.query_id == query_id)).mappings().first()
         if row is None:
             return None
@@ -95,7 +96,7 @@ def last_answer(engine: Engine, session: str) -> tuple[datetime, str] | None:
         .order_by(decisions.c.at.desc(), attempts.c.number.desc())
         .limit(1)
     )
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         row = connection.execute(newest).first()
         return None if row is None else (row.at, row.endpoint)
 
@@ -106,7 +107,7 @@ def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
     if tenant is not None:
         mine = and_(decisions.c.query_id == attempts.c.query_id, decisions.c.tenant == tenant)
         total = total.select_from(attempts).join(decisions, mine)
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return int(connection.execute(total).scalar_one())
 
 
@@ -122,7 +123,7 @@ def output_tokens(engine: Engine) -> Mapping[str, TokenMeans]:
     output = func.sum(newest.tokens_output + newest.tokens_reasoning)
     prompt = func.sum(newest.tokens_input + newest.tokens_cached_input + newest.tokens_cache_write)
     query = select(newest.endpoint, func.count(), output, prompt).group_by(newest.endpoint)
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return {
             name: TokenMeans(calls, int(out) / calls, int(sent) / calls)
             for name, calls, out, sent in connection.execute(query)

@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from router_gateway.ledger import tables
+from router_gateway.ledger.connections import error_name
 from router_gateway.ledger.engine import SQLITE_WRITES
 from router_gateway.ledger.journal import Entry, Journal
 from router_gateway.ledger.records import Record, Row, table_and_row
@@ -178,7 +179,9 @@ class Writer:
                 self._errors += 1
                 if not _is_refusal(error):
                     logger.warning(
-                        "the ledger's database is away (%s): %d rows wait", _name(error), self._journal.rows_waiting
+                        "the ledger's database is away (%s): %d rows wait",
+                        error_name(error),
+                        self._journal.rows_waiting,
                     )
                     if self._stopping.wait(pause_s):
                         return False
@@ -187,7 +190,7 @@ class Writer:
                 if not one_by_one:
                     one_by_one = True
                     continue
-                logger.error("the database refused a row of %s (%s)", part[0].table, _name(error))
+                logger.error("the database refused a row of %s (%s)", part[0].table, error_name(error))
                 if part[0].entry is None:
                     self._rows_lost += 1
                 else:
@@ -226,12 +229,6 @@ def _is_refusal(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError)
     return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
-
-
-def _name(error: Exception) -> str:
-    """The kind of error, never its message: that may quote the row."""
-    original = error.orig if isinstance(error, StatementError) else None
-    return type(original or error).__name__
 
 
 def _numbers(record: Record) -> str:

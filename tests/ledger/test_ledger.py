@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from router_gateway.core.errors import LedgerFull
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt, Decision, Feedback, Query, Usage
+from router_gateway.ledger.connections import LedgerUnavailable
 from router_gateway.ledger.engine import migrate
+from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.records import attempt_record, decision_of, decision_record, table_and_row, unpack
 from router_gateway.ledger.segment import decode, encode
@@ -187,6 +189,26 @@ def test_output_tokens_count_reported_answers_by_endpoint(ledger: Ledger) -> Non
         ledger.record_attempt(an_attempt(query, number=number, endpoint=endpoint, status=status, usage=usage))
     assert ledger.drain()
     assert ledger.output_tokens() == {"a": (2, 5.0, 3.0)}
+
+
+def test_reads_of_a_database_without_tables_say_that_it_is_unavailable(empty_database_url: str, tmp_path: Path) -> None:
+    ledger = Ledger.open(empty_database_url, directory=tmp_path / "journal")
+    query = a_query(session="s")
+    ledger.record_decision(query, a_decision(query), requested_model="auto", embedding=None)
+    ledger.record_attempt(an_attempt(query, endpoint="b"))
+    for read in (
+        lambda: ledger.decision(query.id),
+        lambda: ledger.spend_since(NOON),
+        ledger.experience_since,
+        ledger.output_tokens,
+        lambda: Keys(ledger.engine).find("rg-x"),
+        lambda: Keys(ledger.engine).create("name"),
+    ):
+        with pytest.raises(LedgerUnavailable, match="does not answer"):
+            read()
+    assert ledger.last_endpoint("s") == "b"  # what this process knows needs no database
+    assert not ledger.ready()
+    assert not ledger.close(0.1)
 
 
 async def test_a_full_ledger_makes_requests_wait_but_takes_what_is_paid(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""How this package borrows a connection, and what the rest of the gateway sees when there is none.
+
+Nobody outside may import sqlalchemy, so nobody outside can catch its errors: they end here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, TimeoutError
+
+from router_gateway.core.errors import GatewayError
+from router_gateway.ledger.engine import SQLITE_WRITES
+
+
+class LedgerUnavailable(GatewayError):
+    """The ledger's database does not answer, or lacks its tables. Appends go on: they need only the journal."""
+
+    code = "ledger_unavailable"
+    status = 503
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection for queries. Raises LedgerUnavailable, naming the class of the driver's error only."""
+    with _translated(), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction, committed at the end. Raises LedgerUnavailable; what the rows are guilty of passes through."""
+    with _translated(), engine.execution_options(**SQLITE_WRITES).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (DataError, IntegrityError):
+        raise
+    except (DBAPIError, TimeoutError) as error:
+        raise LedgerUnavailable(
+            f"the ledger's database does not answer ({error_name(error)})", hint="look at the gateway's readiness"
+        ) from None
+
+
+def error_name(error: Exception) -> str:
+    """The kind of error, never its message: PostgreSQL's may quote the row."""
+    original = getattr(error, "orig", None) if isinstance(error, SQLAlchemyError) else None
+    return type(original or error).__name__
