@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_gateway.evaluation.metrics import (
+    Curve,
+    aiq,
+    endpoint_points,
+    hull,
+    oracle,
+    random_point,
+    realised,
+    value_at,
+    zero_router,
+)
+
+# a grid keeps ties and collinear points common, and the arithmetic of the checks clean
+levels = st.integers(0, 20)
+points = st.lists(st.tuples(levels, levels), min_size=1, max_size=12)
+
+
+def curve(pairs) -> Curve:
+    cost, quality = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return Curve(cost_usd=cost, quality=quality / 20)
+
+
+def test_hull_by_hand():
+    # (2, .5) lies under the segment from (1, .4) to (3, .8); (4, .7) is dearer and worse; (1, .2) costs the same
+    found = hull(curve([(3, 16), (1, 8), (2, 10), (4, 14), (1, 4)]))
+    assert found.cost_usd.tolist() == [1, 3]
+    assert found.quality.tolist() == [0.4, 0.8]
+
+
+def test_hull_of_one_point_and_of_none():
+    assert hull(curve([(5, 10)])).cost_usd.tolist() == [5]
+    nan = np.array([np.nan])
+    with pytest.raises(ValueError, match="at least one point"):
+        hull(Curve(cost_usd=nan, quality=nan))
+
+
+def test_hull_passes_over_unknown_points():
+    found = hull(Curve(cost_usd=np.array([1, np.nan, 2]), quality=np.array([0.5, 1.0, np.nan])))
+    assert found.quality.tolist() == [0.5]
+
+
+@given(points)
+def test_hull_is_increasing_concave_and_above_every_point(pairs):
+    given_points, found = curve(pairs), hull(curve(pairs))
+    assert (np.diff(found.cost_usd) > 0).all()
+    assert (np.diff(found.quality) > 0).all()
+    slopes = np.diff(found.quality) / np.diff(found.cost_usd)
+    assert (np.diff(slopes) < 0).all()
+    assert (value_at(found, given_points.cost_usd) >= given_points.quality - 1e-12).all()
+
+
+@given(points)
+def test_hull_is_made_of_the_points_and_is_its_own_hull(pairs):
+    found = hull(curve(pairs))
+    given_points = set(zip(curve(pairs).cost_usd.tolist(), curve(pairs).quality.tolist(), strict=True))
+    assert set(zip(found.cost_usd.tolist(), found.quality.tolist(), strict=True)) <= given_points
+    again = hull(found)
+    assert again.cost_usd.tolist() == found.cost_usd.tolist()
+
+
+@given(points)
+def test_the_zero_router_is_at_least_as_good_as_every_single_endpoint(pairs):
+    endpoints = curve(pairs)
+    zero = zero_router(endpoints)
+    assert (value_at(zero, endpoints.cost_usd) >= endpoints.quality - 1e-12).all()
+    assert zero.quality[-1] == endpoints.quality.max()
+
+
+def test_value_at_by_hand():
+    found = value_at(curve([(1, 8), (3, 16)]), np.array([0.0, 1.0, 2.0, 3.0, 9.0]))
+    assert found.tolist() == pytest.approx([0.4, 0.4, 0.6, 0.8, 0.8])
+    assert np.isnan(value_at(curve([(1, 8)]), 0.5, left=np.nan))
+
+
+def test_aiq_by_hand():
+    endpoints = curve([(0, 8), (4, 16)])  # the zero router rises from .4 to .8
+    assert aiq(endpoints, endpoints) == pytest.approx(0.6)
+    # a single point at cost 1 of quality .8: .4 to .5 on [0, 1], then .8 on [1, 4]
+    assert aiq(curve([(1, 16)]), endpoints) == pytest.approx((0.45 + 3 * 0.8) / 4)
+    # dearer than every endpoint: nothing but the zero router inside the range
+    assert aiq(curve([(9, 20)]), endpoints) == pytest.approx(0.6)
+    # cheaper than every endpoint: flat at its quality
+    assert aiq(curve([(0, 16)]), curve([(1, 8), (5, 16)])) == pytest.approx(0.8)
+
+
+def test_aiq_of_endpoints_that_cost_the_same():
+    endpoints = curve([(2, 8), (2, 12)])
+    assert aiq(endpoints, endpoints) == pytest.approx(0.6)
+    assert aiq(curve([(2, 18)]), endpoints) == pytest.approx(0.9)
+    assert aiq(curve([(3, 18)]), endpoints) == pytest.approx(0.6)
+
+
+@given(points, points)
+def test_aiq_does_not_change_when_points_are_repeated_or_shuffled(router, endpoints):
+    once = aiq(curve(router), curve(endpoints))
+    assert aiq(curve(router[::-1] * 2), curve(endpoints + endpoints[:1])) == pytest.approx(once)
+
+
+@given(points, points, st.tuples(levels, levels))
+def test_aiq_stays_in_range(router, endpoints, another):
+    value = aiq(curve(router), curve(endpoints))
+    best = max(q for _, q in router + endpoints) / 20
+    assert 0 <= value <= best + 1e-12
+
+
+@given(points)
+def test_a_router_that_offers_the_endpoints_themselves_has_the_zero_routers_aiq(pairs):
+    endpoints = curve(pairs)
+    zero = zero_router(endpoints)
+    grid = np.linspace(zero.cost_usd[0], zero.cost_usd[-1], 4001)
+    expected = value_at(zero, grid).mean() if len(zero) > 1 else zero.quality[0]
+    assert aiq(endpoints, endpoints) == pytest.approx(expected, abs=1e-3)
+
+
+def test_endpoint_points_use_the_rows_where_both_are_known():
+    nan = np.nan
+    found = endpoint_points(np.array([[1, 0.5, nan], [0, nan, 1]]), np.array([[2.0, 4.0, 1.0], [4.0, 8.0, nan]]))
+    assert found.cost_usd[:2].tolist() == [3, 4]
+    assert found.quality[:2].tolist() == [0.5, 0.5]
+    assert np.isnan(found.cost_usd[2])
+
+
+def test_oracle_takes_the_best_then_the_cheapest_then_the_first():
+    nan = np.nan
+    quality = np.array([[1, 1, 0.5], [0, 0, 0], [nan, 0.2, 0.1], [0.7, 0.7, 0.7], [1, 1, 0]])
+    cost = np.array([[3, 2, 1], [3, 2, 1], [0, 9, 1], [1, 1, 1], [nan, nan, 0]])
+    assert oracle(quality, cost).tolist() == [1, 2, 1, 0, 0]
+    with pytest.raises(ValueError, match="every row"):
+        oracle(np.array([[nan, nan]]), np.array([[1.0, 1.0]]))
+
+
+def test_realised_and_random_points():
+    quality, cost = np.array([[1, 0], [0, 1]]), np.array([[1.0, 5.0], [2.0, 6.0]])
+    found = realised(quality, cost, np.array([1, 0]))
+    assert found.quality.tolist() == [0, 0]
+    assert found.cost_usd.tolist() == [5, 2]
+    middle = random_point(endpoint_points(quality, cost))
+    assert (middle.quality[0], middle.cost_usd[0]) == (0.5, 3.5)
+
+
+def test_curves_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="alike"):
+        Curve(cost_usd=np.zeros(2), quality=np.zeros(3))
