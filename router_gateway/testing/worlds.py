@@ -56,7 +56,7 @@ class World:
         rng = np.random.default_rng((seed, 1))
         truth = self.quality[cluster]
         outcome = (rng.random(truth.shape) < truth).astype(np.float64)
-        pair = np.argsort(rng.random(truth.shape), axis=1)[:, :2]
+        pair = np.argsort(rng.random(truth.shape), axis=1)[:, [0, -1]]
         first, second = np.take_along_axis(outcome, pair, axis=1).T
         ordered = np.where((first >= second)[:, None], pair, pair[:, ::-1])
         compared = np.concatenate([np.arange(count)[:, None], ordered], axis=1)[first != second]
