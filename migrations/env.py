@@ -10,7 +10,8 @@ import os
 from alembic import context
 from sqlalchemy import Connection, Engine, text
 
-from router_gateway.ledger.engine import SQLITE_WRITES, open_engine
+from router_gateway.ledger.connections import SQLITE_WRITES
+from router_gateway.ledger.engine import open_engine
 from router_gateway.ledger.tables import metadata
 
 _URL = "ROUTER_GATEWAY__LEDGER__URL"

@@ -12,7 +12,12 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, TimeoutError
 
 from router_gateway.core.errors import GatewayError
-from router_gateway.ledger.engine import SQLITE_WRITES
+
+SQLITE_WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
+"""Execution options of an engine whose transactions write: SQLite takes its lock at once, and waits for it.
+
+A plain BEGIN that reads first cannot be upgraded while another process writes; it fails without waiting.
+"""
 
 
 class LedgerUnavailable(GatewayError):
@@ -25,19 +30,20 @@ class LedgerUnavailable(GatewayError):
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection for queries. Raises LedgerUnavailable, naming the class of the driver's error only."""
-    with _translated(), engine.connect() as connection:
+    with translated(), engine.connect() as connection:
         yield connection
 
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction, committed at the end. Raises LedgerUnavailable; what the rows are guilty of passes through."""
-    with _translated(), engine.execution_options(**SQLITE_WRITES).begin() as connection:
+    with translated(), engine.execution_options(**SQLITE_WRITES).begin() as connection:
         yield connection
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Turn every error that says "not now" into LedgerUnavailable."""
     try:
         yield
     except (DataError, IntegrityError):

@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from router_gateway.core.errors import ConfigError
+from router_gateway.ledger.connections import reading, translated
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,13 +26,8 @@ _POSTGRES_NAMES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SQLITE_NAMES = {"sqlite", "sqlite+pysqlite"}
 _BUSY_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_S = 5
+_UNANSWERED_MS = 10_000  # a server that vanished without a word is given up after this
 _FIRST_REVISION = "versions/0001_ledger.py"
-
-SQLITE_WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
-"""Execution options of an engine whose transactions write: SQLite takes its lock at once, and waits for it.
-
-A plain BEGIN that reads first cannot be upgraded while another process writes; it fails without waiting.
-"""
 
 
 def open_engine(url: str) -> Engine:
@@ -85,7 +81,11 @@ def _open_postgres(url: URL) -> Engine:
             max_overflow=4,
             pool_pre_ping=True,
             pool_recycle=1800,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_S, "application_name": "router-gateway"},
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "tcp_user_timeout": _UNANSWERED_MS,
+                "application_name": "router-gateway",
+            },
         )
     except ModuleNotFoundError:
         raise ConfigError(
@@ -124,21 +124,25 @@ def alembic_config(engine: Engine) -> Config:
 
 
 def migrate(url: str) -> None:
-    """Bring the database's tables up to date; does nothing when they are. Safe to run from several processes."""
+    """Bring the database's tables up to date; does nothing when they are. Safe to run from several processes.
+
+    Raises ConfigError for an unusable URL, LedgerUnavailable when the database is away.
+    """
     from alembic import command
 
     engine = open_engine(url)
     try:
-        command.upgrade(alembic_config(engine), "head")
+        with translated():
+            command.upgrade(alembic_config(engine), "head")
     finally:
         engine.dispose()
 
 
 def schema_is_current(engine: Engine) -> bool:
-    """Whether the database stands at the newest migration. Raises SQLAlchemyError when it is away."""
+    """Whether the database stands at the newest migration. Raises LedgerUnavailable when it is away."""
     from alembic.runtime.migration import MigrationContext
 
-    with engine.connect() as connection:
+    with reading(engine) as connection:
         return frozenset(MigrationContext.configure(connection).get_current_heads()) == _newest_revisions()
 
 

@@ -99,7 +99,7 @@ def _experience(rows: Sequence[Row[Any]], space: str) -> Experience:
     return Experience(
         queries=Queries(
             text=tuple(row.text or "" for row in first.values()),
-            embedding=_unit([unpack(row.embedding) for row in first.values()]),
+            embedding=_matrix([unpack(row.embedding) for row in first.values()]),
             tokens_input=np.array([row.tokens_input for row in first.values()], dtype=np.int64),
             space=space,
         ),
@@ -112,11 +112,6 @@ def _experience(rows: Sequence[Row[Any]], space: str) -> Experience:
     )
 
 
-def _unit(vectors: Sequence[Floats]) -> Floats:
-    """float32 (Q, d) of unit length again after float16; (0, 0) when there is none."""
-    if not vectors:
-        return np.zeros((0, 0), dtype=np.float32)
-    matrix = np.stack(vectors)
-    norm = np.linalg.norm(matrix, axis=1, keepdims=True)
-    unit: Floats = (matrix / np.where(norm > 0, norm, 1.0)).astype(np.float32)
-    return unit
+def _matrix(vectors: Sequence[Floats]) -> Floats:
+    """float32 (Q, d), bit for bit what the embedder gave (it rounds to float16); (0, 0) when there is none."""
+    return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)

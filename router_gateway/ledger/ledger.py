@@ -14,13 +14,12 @@ from typing import Self
 from uuid import UUID
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from router_gateway.core.errors import LedgerFull
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query
 from router_gateway.ledger import reads
-from router_gateway.ledger.connections import LedgerUnavailable, error_name
+from router_gateway.ledger.connections import LedgerUnavailable
 from router_gateway.ledger.engine import open_engine, schema_is_current
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.learnable import read_experience
@@ -154,8 +153,8 @@ class Ledger:
         """Whether the database answers and has the newest tables."""
         try:
             return schema_is_current(self.engine)
-        except SQLAlchemyError as error:
-            logger.warning("the ledger's database is not ready: %s", error_name(error))
+        except LedgerUnavailable as error:
+            logger.warning("not ready: %s", error)
             return False
 
     @property

@@ -68,7 +68,7 @@ def _day_in_postgres(element: _UtcDay, compiler: Any, **options: Any) -> str:
 
 
 def usage(
-    engine: Engine, *, group_by: GroupBy, since: datetime | None = None, until: datetime | None = None
+    engine: Engine, group_by: GroupBy, *, since: datetime | None = None, until: datetime | None = None
 ) -> list[UsageRow]:
     """Rows in the order of their group's name, for `since` <= instant < `until` (timezone-aware; None = open).
 

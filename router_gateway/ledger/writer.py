@@ -20,8 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from router_gateway.ledger import tables
-from router_gateway.ledger.connections import error_name
-from router_gateway.ledger.engine import SQLITE_WRITES
+from router_gateway.ledger.connections import SQLITE_WRITES, error_name
 from router_gateway.ledger.journal import Entry, Journal
 from router_gateway.ledger.records import Record, Row, table_and_row
 

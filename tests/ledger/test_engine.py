@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import socket
+import traceback
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.ids import uuid7
-from router_gateway.ledger.engine import migrations_dir, open_engine, schema_is_current
+from router_gateway.ledger.connections import LedgerUnavailable
+from router_gateway.ledger.engine import migrate, migrations_dir, open_engine, schema_is_current
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -111,6 +114,16 @@ def test_an_empty_database_is_not_current(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path}/empty.db")
     assert not schema_is_current(engine)
     engine.dispose()
+
+
+def test_a_server_that_does_not_answer_makes_the_ledger_unavailable_and_its_password_stays_secret() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        url = f"postgresql://me:hunter2@127.0.0.1:{taken.getsockname()[1]}/ledger"
+        for ask in (lambda: schema_is_current(open_engine(url)), lambda: migrate(url)):
+            with pytest.raises(LedgerUnavailable) as caught:
+                ask()
+            assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_the_migrations_are_found() -> None:
