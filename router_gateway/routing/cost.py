@@ -34,8 +34,8 @@ class TokenPriceCost:
     _lock: threading.Lock = field(init=False, repr=False, default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._count = np.full(len(self.endpoints), self.prior_weight)
-        self._mean = np.full(len(self.endpoints), self.prior_output_tokens)
+        self._count = np.full(len(self.endpoints), self.prior_weight, dtype=np.float64)  # an int would truncate
+        self._mean = np.full(len(self.endpoints), self.prior_output_tokens, dtype=np.float64)
         self._column = {endpoint.name: i for i, endpoint in enumerate(self.endpoints)}
         self._input_usd = np.array([float(e.price_input_usd_per_mtok) for e in self.endpoints]) * _USD_PER_MTOK
         self._output_usd = np.array([float(e.price_output_usd_per_mtok) for e in self.endpoints]) * _USD_PER_MTOK

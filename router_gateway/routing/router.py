@@ -10,7 +10,18 @@ import numpy as np
 
 from router_gateway.core.ids import draw
 from router_gateway.core.protocols import CostModel, Rule
-from router_gateway.core.types import Bools, Decision, Endpoint, Floats, NamedPolicy, Queries, Query, Reason, Scores
+from router_gateway.core.types import (
+    Bools,
+    Decision,
+    Endpoint,
+    Floats,
+    Ints,
+    NamedPolicy,
+    Queries,
+    Query,
+    Reason,
+    Scores,
+)
 from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
 from router_gateway.routing.guard import Guard
 
@@ -68,13 +79,18 @@ class Router:
         admitted = eligible & self.guard.admits(value, scores.stddev, self._default)
         admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, eligible)
         value = value + self.optimism * scores.stddev
-        probability = self._probabilities(value, cost_usd, admitted)
+        columns = self._cheapest_first(cost_usd)
+        probability = self._probabilities(value, columns, admitted)
         decisions = []
         for row, query in enumerate(queries):
-            chosen, propensity, reason = self._draw(query, probability[row], value[row], eligible[row], admitted[row])
+            likeliest = int(columns[row][probability[row][columns[row]].argmax()])
+            chosen, propensity = likeliest, 1.0
+            if query.preferences.explore:
+                chosen, propensity = self._draw(query, probability[row])
+            reason = self._reason(chosen, likeliest, value[row], eligible[row], admitted[row])
             if (cause := sole_cause(filters, row)) is not None:
                 reason = _SOLE_REASON[cause]
-            order = self._order(chosen, value[row], cost_usd[row], eligible[row])
+            order = self._order(chosen, value[row], columns[row], eligible[row])
             decisions.append(
                 Decision(
                     query_id=query.id,
@@ -104,11 +120,12 @@ class Router:
         """
         eligible = candidates(eligible_endpoints([query], self.endpoints), [query])[0]
         cost_usd = self.cost.expected_usd([query])[0]
+        columns = self._cheapest_first(cost_usd[None, :])[0]
         wanted = query.pinned or query.held or self.default_endpoint
         first = self.names.index(wanted) if wanted in self.names else self._default
         if not eligible[first]:
-            first = int(np.where(eligible, cost_usd, np.inf).argmin())
-        order = self._order(first, np.zeros(len(eligible)), cost_usd, eligible)
+            first = int(columns[eligible[columns]][0])
+        order = self._order(first, np.zeros(len(eligible)), columns, eligible)
         return Decision(
             query_id=query.id,
             at=datetime.now(UTC),
@@ -138,10 +155,13 @@ class Router:
         scores.check(len(queries))
         return scores.align(self.names)
 
-    def _probabilities(self, value: Floats, cost_usd: Floats, admitted: Bools) -> Floats:
-        """The rule sees columns cheapest first (then by name), so that equal values go to the cheaper endpoint."""
+    def _cheapest_first(self, cost_usd: Floats) -> Ints:
+        """Columns by cost, then by name, (Q, E): read in this order, the first of equal values is the cheaper."""
         by_name = np.broadcast_to(np.argsort(np.argsort(self.names)), cost_usd.shape)
-        columns = np.lexsort((by_name, cost_usd), axis=1)
+        return np.lexsort((by_name, cost_usd), axis=1)
+
+    def _probabilities(self, value: Floats, columns: Ints, admitted: Bools) -> Floats:
+        """The rule sees columns cheapest first; what it says is put back in the pool's order."""
         sorted_probability = self.rule.probabilities(
             np.take_along_axis(value, columns, axis=1), np.take_along_axis(admitted, columns, axis=1)
         )
@@ -149,27 +169,22 @@ class Router:
         np.put_along_axis(probability, columns, sorted_probability, axis=1)
         return probability
 
-    def _draw(
-        self, query: Query, probability: Floats, value: Floats, eligible: Bools, admitted: Bools
-    ) -> tuple[int, float, Reason]:
-        likeliest = int(probability.argmax())
-        if query.preferences.explore:
-            cumulative = np.cumsum(probability)
-            below = draw(query.id, self.salt) * cumulative[-1]
-            chosen = int(np.searchsorted(cumulative, below, side="right"))
-            propensity = float(probability[chosen])
-        else:
-            chosen, propensity = likeliest, 1.0
-        if chosen != likeliest:
-            return chosen, propensity, "explored"
-        unguarded = int(np.where(eligible, value, -np.inf).argmax())
-        if not admitted[unguarded] and chosen == self._default:
-            return chosen, propensity, "guard:low_evidence"
-        return chosen, propensity, "scored"
+    def _draw(self, query: Query, probability: Floats) -> tuple[int, float]:
+        """Column drawn by the query's id, and its probability."""
+        cumulative = np.cumsum(probability)
+        below = draw(query.id, self.salt) * cumulative[-1]
+        chosen = int(np.searchsorted(cumulative, below, side="right"))
+        return chosen, float(probability[chosen])
 
-    def _order(self, first: int, value: Floats, cost_usd: Floats, eligible: Bools) -> tuple[str, ...]:
+    def _reason(self, chosen: int, likeliest: int, value: Floats, eligible: Bools, admitted: Bools) -> Reason:
+        if chosen != likeliest:
+            return "explored"
+        unguarded = int(np.where(eligible, value, -np.inf).argmax())
+        return "guard:low_evidence" if not admitted[unguarded] and chosen == self._default else "scored"
+
+    def _order(self, first: int, value: Floats, columns: Ints, eligible: Bools) -> tuple[str, ...]:
         """Names, `first` first and then the other eligible endpoints, best value first, cheaper first on ties."""
-        ranked = np.lexsort((cost_usd, -value))
+        ranked = columns[np.argsort(-value[columns], kind="stable")]
         rest = [int(i) for i in ranked if eligible[i] and i != first]
         return tuple(self.names[i] for i in (first, *rest))
 
@@ -183,16 +198,12 @@ class Router:
 
 
 def _within_bounds(queries: Sequence[Query], eligible: Bools, scores: Scores, cost_usd: Floats) -> Bools:
-    """Apply `quality_floor` and `max_cost_usd`; where they leave nothing, the nearest to them remains."""
+    """Apply `max_cost_usd`, then `quality_floor`; a bound that would leave nothing yields to what is nearest to it."""
     bounded = eligible.copy()
     for row, query in enumerate(queries):
         wish = query.preferences
         if wish.max_cost_usd is not None:
-            affordable = bounded[row] & (cost_usd[row] <= wish.max_cost_usd)
-            cheapest = np.where(bounded[row], cost_usd[row], np.inf).argmin()
-            bounded[row] = affordable if affordable.any() else np.arange(len(affordable)) == cheapest
+            bounded[row] &= cost_usd[row] <= max(wish.max_cost_usd, cost_usd[row][bounded[row]].min())
         if wish.quality_floor is not None:
-            good = bounded[row] & (scores.quality[row] >= wish.quality_floor)
-            best = np.where(bounded[row], scores.quality[row], -np.inf).argmax()
-            bounded[row] = good if good.any() else np.arange(len(good)) == best
+            bounded[row] &= scores.quality[row] >= min(wish.quality_floor, scores.quality[row][bounded[row]].max())
     return bounded

@@ -46,7 +46,7 @@ class InverseGap:
 
     n is the number of eligible endpoints and gap the distance to the best value, so endpoints that are
     almost as good are tried often and poor ones rarely (Abe and Long 1999; Foster and Rakhlin 2020,
-    "Beyond UCB", where gamma sets the regret). gamma 0 is uniform, infinity is greedy.
+    "Beyond UCB", where gamma sets the regret). gamma 0 is uniform; infinity is greedy, exact ties shared.
     """
 
     name: ClassVar[str] = "inverse_gap"
@@ -57,5 +57,6 @@ class InverseGap:
         top = np.where(eligible, value, -np.inf).max(axis=1, keepdims=True)
         gap = np.where(eligible, top - value, 0.0)
         n = eligible.sum(axis=1, keepdims=True)
-        others = np.where(eligible & (best == 0), 1.0 / (n + self.gamma * gap), 0.0)
+        penalty = np.multiply(self.gamma, gap, out=np.zeros_like(gap), where=gap > 0)  # infinity · 0 is no number
+        others = np.where(eligible & (best == 0), 1.0 / (n + penalty), 0.0)
         return np.asarray(others + best * (1.0 - others.sum(axis=1, keepdims=True)))
