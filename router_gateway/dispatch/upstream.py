@@ -13,7 +13,7 @@ from router_gateway.core.types import Endpoint
 
 
 class UpstreamRefused(UpstreamError):
-    """An endpoint answered with a status that another endpoint may cure (401, 403, 404, 5xx, ...).
+    """An endpoint answered, but with what another endpoint may cure: 401, 403, 404, 5xx, or 200 and a login page.
 
     `upstream_status` is that status; `retry_after_s` the pause it asked for, or None.
     """
