@@ -1,0 +1,178 @@
+"""An endpoint's answer once its first content is there: from here on there is no other endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from router_gateway.core.errors import UpstreamError
+from router_gateway.core.types import Endpoint
+from router_gateway.dispatch.stream import DONE, StreamTap, error_code, generated_text
+from router_gateway.dispatch.trial import CLIENT_CLOSED, Trial
+from router_gateway.dispatch.upstream import Reply, Upstream
+from router_gateway.dispatch.usage import count_tokens, parse_usage
+
+_HELD_BACK_MAX = 256  # events without content before the first with some
+
+
+class Answer:
+    """What the client gets. `content` for a whole answer (or a 400-class refusal); else iterate `events`.
+
+    `payload` is `content` parsed. Whoever holds a streamed answer calls `aclose` in the end: it cancels
+    an upstream that is still answering, and is harmless otherwise.
+    """
+
+    def __init__(self, trial: Trial, reply: Reply, *, content: bytes | None, payload: dict[str, Any] | None) -> None:
+        self.endpoint: Endpoint = trial.endpoint
+        self.status: int = reply.status
+        self.headers: Mapping[str, str] = reply.headers
+        self.content = content
+        self.payload = payload
+
+    @property
+    def streamed(self) -> bool:
+        return self.content is None
+
+    def events(self) -> AsyncIterator[bytes]:
+        """Complete server-sent events, `[DONE]` included, once.
+
+        Raises UpstreamError when the upstream fails half way; the events before it are out already.
+        """
+        raise UpstreamError(f"endpoint {self.endpoint.name}: this answer is no stream")
+
+    async def aclose(self) -> None:
+        """Stop the upstream if it is still answering, and record the attempt; idempotent."""
+
+
+class StreamedAnswer(Answer):
+    """An answer that is still coming. `held` are the events up to the first content."""
+
+    def __init__(self, trial: Trial, reply: Reply) -> None:
+        super().__init__(trial, reply, content=None, payload=None)
+        self._trial = trial
+        self._reply = reply
+        self._source = reply.events()
+        choices = trial.call.body.get("n")
+        self._tap = StreamTap(
+            source=f"endpoint {trial.endpoint.name}",
+            wants_usage=trial.call.wants_usage,
+            choices=choices if isinstance(choices, int) else 1,
+        )
+        self._held: list[bytes] = []
+
+    async def hold(self) -> None:
+        """Read up to the first content. Raises UpstreamError when none comes."""
+        events_read = 0
+        while not self._tap.has_content:
+            event = await anext(self._source, None)
+            if event is None or event == DONE or events_read == _HELD_BACK_MAX:
+                raise UpstreamError(f"endpoint {self.endpoint.name}: the stream holds no content")
+            events_read += 1
+            if (passed := self._tap.feed(event)) is not None:
+                self._held.append(passed)
+        self._trial.first_byte()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        try:
+            for event in self._held:
+                yield event
+            self._held = []
+            while (passed := await self._next()) is not None:
+                if passed == DONE:
+                    self.conclude()  # before it is sent: clients hang up on [DONE]
+                yield passed
+        except UpstreamError as error:
+            self.conclude(error)
+            raise
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        try:
+            self.conclude(CLIENT_CLOSED)
+        finally:
+            close = getattr(self._source, "aclose", None)
+            if close is not None:
+                with suppress(RuntimeError):  # another task is reading: closing the reply ends that
+                    await close()
+            await self._reply.aclose()
+
+    def conclude(self, error: BaseException | str | None = None) -> None:
+        """Record the attempt with what has been streamed so far."""
+        if not self._trial.concluded:
+            usage = self._tap.usage
+            tokens_output = 0 if usage else self._tap.tokens_output_estimate()
+            self._trial.conclude(error, usage=usage, tokens_output=tokens_output)
+
+    async def _next(self) -> bytes | None:
+        """The next event to send, or None at the end."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self._trial.until_s):
+                    event = await anext(self._source, None)
+            except TimeoutError:
+                raise self._trial.timed_out() from None
+            if event is None:
+                return self._tap.close()
+            if not self._tap.done and (passed := self._tap.feed(event)) is not None:
+                return passed
+
+
+async def begin(trial: Trial, upstream: Upstream) -> Answer:
+    """Send the call and return at the first content, for a stream, or with the whole answer.
+
+    Raises UpstreamError for what another endpoint may cure. Whatever is raised has been recorded.
+    """
+    reply: Reply | None = None
+    answer: StreamedAnswer | None = None
+    try:
+        try:
+            async with asyncio.timeout_at(trial.first_until_s):
+                reply = await upstream.open(trial.endpoint, trial.call, timeout_s=trial.remaining_s)
+                trial.upstream_status = reply.status
+                if reply.status != 200 or not trial.call.stream:
+                    return await _whole(trial, reply)
+                answer = StreamedAnswer(trial, reply)
+                await answer.hold()
+                return answer
+        except TimeoutError:
+            raise trial.timed_out() from None
+    except BaseException as error:
+        try:
+            (answer or trial).conclude(error)
+        finally:
+            if opened := answer or reply:
+                await opened.aclose()
+        raise
+
+
+async def _whole(trial: Trial, reply: Reply) -> Answer:
+    if reply.status == 200:
+        trial.first_byte()
+    content = await reply.content()
+    await reply.aclose()
+    payload = _payload(trial.endpoint.name, content)
+    answer = Answer(trial, reply, content=content, payload=payload)
+    if reply.status != 200:
+        trial.conclude(error_code(payload) or "invalid_request")
+        return answer
+    if payload.get("error"):
+        raise UpstreamError(f"endpoint {trial.endpoint.name}: answered with an error ({error_code(payload)})")
+    if not isinstance(payload.get("choices"), list):
+        raise UpstreamError(f"endpoint {trial.endpoint.name}: answered with no choices")
+    usage = parse_usage(payload.get("usage"))
+    trial.conclude(usage=usage, tokens_output=0 if usage else count_tokens(generated_text(payload)))
+    return answer
+
+
+def _payload(endpoint: str, content: bytes) -> dict[str, Any]:
+    try:
+        payload = json.loads(content)
+    except (ValueError, RecursionError):
+        payload = None
+    if not isinstance(payload, dict):
+        raise UpstreamError(f"endpoint {endpoint}: answered with something that is no JSON object")
+    return payload
