@@ -1,0 +1,72 @@
+# Two commands for a fresh machine with Python 3.11+ and make: `make run` and `make test`.
+# Everything else here is what they are made of; CI and pre-commit call these targets and nothing else.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+CONFIG ?=
+ARGS   ?=
+
+# PyPI's torch for Linux carries CUDA (gigabytes); the CPU build comes from where pip is configured to look,
+# else from PyTorch's own index, else (macOS, where the plain build is CPU already) from PyPI.
+TORCH     := torch==2.13.0
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+
+export PYTHONSAFEPATH = 1
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic chaos clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## Make the virtual environment and install everything, pinned
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (first time: about 2.5 GB and a few minutes)"
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
+	  || $(BIN)/pip install -q --disable-pip-version-check '$(TORCH)+cpu' 2>/dev/null \
+	  || $(BIN)/pip install -q --disable-pip-version-check --index-url $(TORCH_CPU) '$(TORCH)+cpu' 2>/dev/null \
+	  || $(BIN)/pip install -q --disable-pip-version-check '$(TORCH)'
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: $(VENV)/.installed ## Start the gateway: gateway.yaml if there is one, else the demo (CONFIG=file to choose)
+	@exec $(BIN)/router-gateway serve $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
+
+test: $(VENV)/.installed ## Run all tests (PostgreSQL tests skip, and say so, where there is no server)
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.installed ## ruff and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Rewrite the code as ruff wants it
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(VENV)/.installed ## mypy --strict
+	@$(BIN)/mypy
+
+check: lint types test ## Everything that must be green before a commit
+
+migrate: $(VENV)/.installed ## Bring the ledger's database to the newest schema
+	@$(BIN)/router-gateway migrate $(if $(CONFIG),--config $(CONFIG))
+
+e2e: $(VENV)/.installed ## Drive a real gateway process with the real encoder through the real SDKs
+	@$(BIN)/pytest tests/e2e $(ARGS)
+
+demo-traffic: $(VENV)/.installed ## Send held-out prompts through the running demo and compare with the baselines
+	@$(BIN)/python -P benchmarks/demo_traffic.py $(ARGS)
+
+real: $(VENV)/.installed ## The same on recorded answers of nine real models (needs the shared outcome tables)
+	@$(BIN)/python -P benchmarks/real.py $(ARGS)
+
+clean: ## Remove the virtual environment and the demo's state
+	@rm -rf $(VENV) .router-gateway
