@@ -113,8 +113,10 @@ class StreamedAnswer(Answer):
             try:
                 async with asyncio.timeout_at(self._trial.until_s):
                     event = await anext(self._source, None)
-            except TimeoutError:
-                raise self._trial.timed_out() from None
+            except (TimeoutError, UpstreamError) as error:
+                if self._tap.done:
+                    return None  # after [DONE] nothing can go wrong any more
+                raise error if isinstance(error, UpstreamError) else self._trial.timed_out() from None
             if event is None:
                 return self._tap.close()
             if not self._tap.done and (passed := self._tap.feed(event)) is not None:

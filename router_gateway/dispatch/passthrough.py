@@ -27,7 +27,7 @@ from router_gateway.dispatch.upstream import Call, UpstreamRefused
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 ANSWER_BYTES_MAX = 32 * 1024 * 1024
 _ERROR_BYTES_MAX = 256 * 1024
-_DRAIN_S = 1.0
+_DRAIN_S = 0.25
 _FORWARDED_HEADERS = ("traceparent", "tracestate", "openai-beta")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
 

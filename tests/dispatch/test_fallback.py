@@ -403,6 +403,19 @@ async def test_hanging_up_on_done_is_success(serve, dispatch, attempts):
     assert [each.error for each in attempts] == [None]
 
 
+async def test_a_connection_that_breaks_after_done_is_no_error(serve, dispatch, attempts):
+    async def script(exchange):
+        await exchange.start_stream()
+        await exchange.chunk(b"".join(GOOD_STREAM))
+        await asyncio.sleep(0.05)
+        exchange.drop()
+
+    server = await serve(script)
+    answer = await dispatch(endpoint(server.base_url)).send(["a"], call(stream=True), attempts.append)
+    assert (await collect(answer))[-1] == DONE
+    assert [each.error for each in attempts] == [None]
+
+
 async def test_a_recorder_that_fails_still_closes_the_upstream(serve, dispatch):
     server = await serve(stream_then_wait)
 
