@@ -24,7 +24,7 @@ def read_paretobandit(part: Literal["val", "test_holdout"]) -> Benchmark:
     package's judge, cost the recorded USD of the call; there are no token counts (see `tokens_for_cost`).
     Endpoint names are the part after "/". Raises ConfigError when the package is not installed.
     """
-    path = _data_folder() / f"{part}.jsonl"
+    path = data_folder() / f"{part}.jsonl"
     problems = Problems(path.name)
     table = OutcomeTable(problems)
     for where, row in json_lines(path, problems):
@@ -50,7 +50,8 @@ def _outcome(part: str, where: str, row: dict[str, Any], model: str, outcome: di
     }
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
+    """Where the package's JSON lines lie. Raises ConfigError when it is not installed."""
     spec = importlib.util.find_spec(_PACKAGE)  # locates a top-level package without running it
     for place in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(place) / "data" / "examples"

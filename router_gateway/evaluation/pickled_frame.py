@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import pickle  # noqa: TID251 -- RouterBench is published as a pickle; `_Reader` refuses every name it does not know
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,8 +121,11 @@ _STAND_INS: dict[tuple[str, str], type] = {
 }
 
 
-class _Reader(pickle.Unpickler):
-    """An unpickler that knows the stand-ins and nothing else."""
+class _Reader(pickle._Unpickler):
+    """An unpickler that knows the stand-ins and nothing else.
+
+    The one written in Python: its memo is a dict, where the one in C allocates whatever index a stream names.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins"}.get(module, module)  # the spelling of protocols 0 to 2
@@ -144,7 +148,7 @@ def read_pickled_columns(path: Path) -> dict[str, list[Any]]:
         raise DataError([f"{path}: {error}"]) from None
     except OSError as error:
         raise DataError([f"{path}: {error.strerror or 'cannot be read'}"]) from None
-    except (DataError, MemoryError):
+    except DataError:
         raise
     except Exception as error:  # a malformed stream fails in whatever way its bytes happen to suggest
         raise DataError([f"{path}: not a pickled frame of plain columns ({type(error).__name__})"]) from None
@@ -152,8 +156,8 @@ def read_pickled_columns(path: Path) -> dict[str, list[Any]]:
 
 def _columns(frame: Any) -> dict[str, list[Any]]:
     state = _expect(frame, _Frame).state
-    blocks, axes = _blocks_and_axes(_expect(state.get("_mgr", state.get("_data")), _Manager))
-    names, rows = _labels(axes[0]), len(_labels(axes[1]))
+    blocks, (over, down) = _blocks_and_axes(_expect(state.get("_mgr", state.get("_data")), _Manager))
+    names, rows = _labels(over), len(_labels(down))
     columns: dict[str, list[Any]] = {}
     for values, placement in blocks:
         at = range(len(names))[placement] if isinstance(placement, slice) else _values(placement).tolist()
@@ -177,11 +181,11 @@ def _blocks_and_axes(manager: _Manager) -> tuple[list[tuple[Any, Any]], Any]:
     return [(block["values"], block["mgr_locs"]) for block in inner["blocks"]], inner["axes"]
 
 
-def _labels(index: Any) -> list[Any]:
+def _labels(index: Any) -> Sequence[Any]:
     _, fields = _expect(index, _Index).args
     if "data" in fields:
         return cast("list[Any]", _values(fields["data"]).tolist())
-    return list(range(*(int(fields[name]) for name in ("start", "stop", "step"))))
+    return range(*(int(fields[name]) for name in ("start", "stop", "step")))
 
 
 def _values(array: Any) -> NDArray[Any]:
@@ -195,8 +199,7 @@ def _array(content: Any, dtype: np.dtype[Any], shape: Any, order: str) -> NDArra
     if dtype.char == "O":
         if not isinstance(content, list) or len(content) != count:
             raise FrameError("an array of objects does not have the length it states")
-        flat = np.empty(count, dtype=object)
-        flat[:] = content
+        flat = np.fromiter(content, dtype=object, count=count)  # cells may be lists; assignment would unpack them
     else:
         flat = np.frombuffer(_raw(content), dtype=dtype)
     return flat.reshape(shape, order=cast(Any, order))

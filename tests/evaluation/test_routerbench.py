@@ -92,6 +92,12 @@ def test_reads_blocks_of_several_kinds(tmp_path):
         assert benchmark.cost_usd[:, 1].tolist() == [0.5, 0.25, 0.125]
 
 
+def test_conversations_of_equal_length_stay_conversations(tmp_path):
+    path = tmp_path / "rb.pkl"
+    path.write_bytes(pickled(frame(prompt=[["a", "b"], ["c", "d"], ["e", "f"]]), 4))
+    assert read_routerbench(path).prompts == ("a\nb", "c\nd", "e\nf")
+
+
 def test_answers_are_kept_when_asked_for(tmp_path):
     path = tmp_path / "rb.pkl"
     path.write_bytes(pickled(frame(), 4))
@@ -204,6 +210,19 @@ def test_an_array_that_lies_about_its_length_is_refused(tmp_path):
     assert raw.count(honest) == 1
     path.write_bytes(raw.replace(honest, b"K\x01K\x7f\x86"))
     assert "not a pickled frame" in problems_of(path)
+
+
+def test_a_stream_that_claims_to_be_huge_is_refused_at_once(tmp_path):
+    """A row index of 2⁴⁰, a byte string of 2⁶⁰ and a memo slot of 2³¹, each in a few bytes."""
+    path = tmp_path / "rb.pkl"
+    rows = pickled(pd.DataFrame(index=pd.RangeIndex(1 << 40)).set_axis(pd.Index([], dtype=object), axis=1), 2)
+    assert len(rows) < 2000
+    path.write_bytes(rows)
+    with pytest.raises(DataError):
+        read_routerbench(path)
+    for raw in (b"\x80\x04\x8e" + (1 << 60).to_bytes(8, "little"), b"\x80\x04Nr\xff\xff\xff\x7f."):
+        path.write_bytes(raw)
+        assert "not a pickled frame" in problems_of(path)
 
 
 def test_a_frame_of_unsupported_columns_says_so(tmp_path):
