@@ -205,10 +205,11 @@ class Writer:
             for name, table in _TABLES.items():
                 rows = [item.row for item in pending if item.table == name]
                 if rows:
-                    _insert_rows(connection, table, rows)
+                    insert_rows(connection, table, rows)
 
 
-def _insert_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
+def insert_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
+    """Add the rows that are not there yet, inside the caller's transaction."""
     if connection.dialect.name == "sqlite":
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
         return

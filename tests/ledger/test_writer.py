@@ -11,16 +11,18 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from sqlalchemy import func, make_url, select, text
+from sqlalchemy import Engine, func, make_url, select, text
 
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt, Decision, Feedback, Query
+from router_gateway.ledger.connections import writing
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.ledger import Ledger
-from router_gateway.ledger.records import attempt_record
+from router_gateway.ledger.records import attempt_record, feedback_record, table_and_row
 from router_gateway.ledger.segment import encode
-from router_gateway.ledger.tables import attempts, decisions
+from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.ledger.writer import insert_rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -226,6 +228,26 @@ def test_a_paid_attempt_that_the_disk_refuses_reaches_the_database_from_memory(
     assert numbers_in(ledger) == [5]
     assert ledger.counters.rows_waiting == 0
     assert "from memory" in caplog.text
+    assert ledger.close()
+
+
+def test_feedback_becomes_visible_in_the_order_of_its_numbers(
+    database_url: str, engine: Engine, tmp_path: Path
+) -> None:
+    """Else a learner's watermark would pass a number that another process commits later."""
+    ledger = Ledger.open(database_url, directory=tmp_path / "journal")
+    slow, quick = (Feedback(id=uuid7(), query_id=uuid7(), at=NOON, quality=1.0, source="user") for _ in range(2))
+    with writing(engine) as connection:
+        insert_rows(connection, feedback, [table_and_row(feedback_record(slow))[1]])
+        ledger.record_feedback(quick)
+        assert not ledger.drain(0.5)
+        with ledger.engine.connect() as onlooker:
+            assert onlooker.execute(select(feedback.c.id)).scalars().all() == []
+    assert ledger.drain()
+    with ledger.engine.connect() as onlooker:
+        rows = onlooker.execute(select(feedback.c.id).order_by(feedback.c.seq)).scalars().all()
+    assert rows == [slow.id, quick.id]
+    assert ledger.counters.errors == 0
     assert ledger.close()
 
 
