@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,15 +31,22 @@ def write_state(directory: Path, policy: Any, *, facts: Mapping[str, Any], array
     np.savez(directory / "arrays.npz", allow_pickle=False, **dict(arrays))
 
 
-def read_state(directory: Path, policy: type[PolicyT]) -> tuple[PolicyT, dict[str, Any], dict[str, Floats]]:
-    """The unfitted policy, its facts and its arrays; SnapshotMismatch for anything `write_state` did not write."""
+def read_state(
+    directory: Path, policy: type[PolicyT], *, facts: Collection[str], arrays: Collection[str]
+) -> tuple[PolicyT, dict[str, Any], dict[str, Floats]]:
+    """The unfitted policy and what `write_state` wrote beside it, which must be the facts and arrays named.
+
+    Raises SnapshotMismatch for anything else.
+    """
     try:
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         if state["format"] != FORMAT or state["policy"] != policy.__name__:
             raise ValueError(f"it holds {state['policy']!r} in format {state['format']!r}")
         with np.load(directory / "arrays.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        return policy(**state["parameters"]), state["facts"], arrays
+            numbers = {name: stored[name] for name in stored.files}
+        if set(state["facts"]) != set(facts) or set(numbers) != set(arrays):
+            raise ValueError(f"it holds {sorted([*state['facts'], *numbers])}")
+        return policy(**state["parameters"]), state["facts"], numbers
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise SnapshotMismatch(
             f"{directory.name!r} is not a saved {policy.__name__} of format {FORMAT}: {error}",

@@ -75,7 +75,7 @@ class _Baseline:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        policy, facts, arrays = read_state(directory, cls)
+        policy, facts, arrays = read_state(directory, cls, facts=("endpoints", "space", "width"), arrays=("sums",))
         endpoints = tuple(facts["endpoints"])
         policy.table_ = _Table(endpoints=endpoints, space=facts["space"], width=facts["width"], **arrays)
         return policy

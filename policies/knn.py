@@ -70,7 +70,7 @@ class KNN:
     k: Annotated[int, Ge(1), Le(10_000), doc("how many past queries vote")] = 80
     prior_weight: Annotated[float, Ge(0), doc("votes of the endpoint's own mean (s)")] = 0.25
     sharpness: Annotated[float, Ge(0), Le(1_000), doc("how fast a vote fades with distance; 0 = not at all")] = 7.0
-    rows_max: Annotated[int, Ge(1), doc("distinct queries remembered; the longest untouched are forgotten")] = 50_000
+    rows_max: Annotated[int, Ge(1), doc("distinct queries remembered; the longest untouched are forgotten")] = 30_000
 
     def __post_init__(self) -> None:
         self.memory_: _Memory | None = None
@@ -126,7 +126,9 @@ class KNN:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        policy, facts, arrays = read_state(directory, cls)
+        policy, facts, arrays = read_state(
+            directory, cls, facts=("endpoints", "space"), arrays=("embedding", "moments")
+        )
         policy.memory_ = _Memory(Rows(endpoints=tuple(facts["endpoints"]), space=facts["space"], **arrays))
         return policy
 

@@ -71,3 +71,32 @@ def test_a_folder_of_another_policy_is_refused(tmp_path):
     Cheapest().fit(TRAIN).save(tmp_path)
     with pytest.raises(SnapshotMismatch, match="Cheapest"):
         BestOnAverage.load(tmp_path)
+
+
+def a_pickled_array(folder):
+    np.savez(folder / "arrays.npz", sums=np.array([None], dtype=object))
+
+
+def other_arrays(folder):
+    np.savez(folder / "arrays.npz", something=np.zeros(3))
+
+
+def no_archive(folder):
+    (folder / "arrays.npz").write_bytes(b"PK, or not")
+
+
+def no_json(folder):
+    (folder / "state.json").write_text("{")
+
+
+def no_files(folder):
+    (folder / "arrays.npz").unlink()
+
+
+@pytest.mark.parametrize("damage", [a_pickled_array, other_arrays, no_archive, no_json, no_files])
+def test_a_damaged_folder_is_refused(tmp_path, damage):
+    BestOnAverage().fit(TRAIN).save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(SnapshotMismatch, match="is not a saved BestOnAverage") as caught:
+        BestOnAverage.load(tmp_path)
+    assert "fit the policy again" in caught.value.hint

@@ -195,7 +195,7 @@ def test_a_new_endpoint_leaves_the_others_as_they_were():
 def test_a_copy_shares_memory_and_learns_alone():
     policy = KNN().fit(experience_of(VECTORS, QUALITY))
     twin = copy.deepcopy(policy)
-    assert twin.memory_ is policy.memory_  # a copy of 50,000 rows costs nothing until it learns
+    assert twin.memory_ is policy.memory_  # a copy of many rows costs nothing until it learns
     twin.partial_fit(experience_of(VECTORS + 1, QUALITY))
     assert twin.memory_ is not policy.memory_
 
