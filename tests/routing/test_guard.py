@@ -21,6 +21,10 @@ def test_an_endpoint_is_admitted_when_its_lead_clears_z_standard_errors():
     assert Guard(z=0.9).admits(value, stddev, 0).tolist() == [[True, False, False, False]]
 
 
+def test_what_is_known_exactly_needs_no_lead():
+    assert Guard(z=3.0).admits(np.array([[0.5, 0.5, 0.499]]), np.zeros((1, 3)), 0).tolist() == [[True, True, False]]
+
+
 def test_without_a_guard_everything_is_admitted():
     assert Guard().admits(np.array([[0.9, 0.1]]), np.array([[5.0, 5.0]]), 0).all()
 

@@ -46,6 +46,16 @@ def test_a_decision_can_be_recomputed_from_what_it_records(bench):
         assert decision.endpoint == decision.endpoints[int((edges <= draw(decision.query_id, "s")).sum())]
 
 
+@pytest.mark.parametrize(("drawn", "endpoint"), [(0.0, "b"), (0.5, "c"), (1 - 2**-53, "c")])
+def test_a_draw_on_an_edge_never_picks_an_endpoint_without_probability(bench, monkeypatch, drawn, endpoint):
+    monkeypatch.setattr("router_gateway.routing.router.draw", lambda query_id, salt: drawn)
+    router = bench.router([[0.5] * 4], [0.0] * 4, rule=InverseGap(gamma=0))
+    query = bench.query(preferences=Preferences(allowed=("b", "c")))
+    (decision,) = router.route([query], bench.vectors([query]))
+    assert decision.probability == (0.0, 0.5, 0.5, 0.0)
+    assert (decision.endpoint, decision.propensity) == (endpoint, 0.5)
+
+
 def test_the_salt_redraws(bench):
     router = bench.router([[0.9, 0.85]], [0.0, 0.0], rule=EpsilonGreedy(epsilon=1.0))
     one, other = (many(bench, replace(router, salt=salt)) for salt in ("a", "b"))
