@@ -93,11 +93,13 @@ class LiteLLMUpstream:
         return self._supported[endpoint.model]
 
     def _arguments(self, endpoint: Endpoint, call: Call, request: Translated, secret: str | None) -> dict[str, Any]:
+        # Silence on a stream is bounded by the wait for a first token; a whole answer may take its time.
+        read_s = endpoint.first_token_timeout_s if call.stream else endpoint.timeout_s
         return request.arguments | {
             "model": endpoint.model,
             "api_base": endpoint.base_url,
             "api_key": secret,
-            "timeout": httpx.Timeout(endpoint.timeout_s, connect=endpoint.connect_timeout_s),
+            "timeout": httpx.Timeout(read_s, connect=endpoint.connect_timeout_s),
             "num_retries": 0,
             "max_retries": 0,
             "drop_params": self._drop_params,

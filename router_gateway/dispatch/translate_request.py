@@ -7,7 +7,8 @@ is refused by name, or left out by name when the operator prefers that.
 
 from __future__ import annotations
 
-import copy
+import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,10 @@ _DEFAULTS: Mapping[str, Any] = {
 }
 
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_DROPPED_MAX = 20  # names reported
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translated:
     """`arguments` for litellm, and the names of the members left out because the provider lacks them."""
@@ -102,14 +107,24 @@ def translated(values: Mapping[str, Any], supported: Collection[str], *, drop_pa
         if name in WITHOUT_EFFECT or value is None or (name in _DEFAULTS and value == _DEFAULTS[name]):
             continue
         if name in TRANSLATED and name in supported:
-            arguments[name] = copy.deepcopy(value)  # litellm rewrites what it is given
+            arguments[name] = _copy(value)
         elif drop_params:
-            dropped.append(name)
+            dropped.append(_printable(name))
         else:
-            raise RequestError(
-                f"the model's provider does not support {name!r}", param=name, code="unsupported_parameter"
-            )
-    arguments["messages"] = copy.deepcopy(messages)
+            shown = _printable(name)
+            message = f"the model's provider does not support {shown!r}"
+            raise RequestError(message, param=shown, code="unsupported_parameter")
+    arguments["messages"] = _copy(messages)
     if stream:
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Translated(arguments=arguments, dropped=tuple(dropped))
+    return Translated(arguments=arguments, dropped=tuple(dropped[:_DROPPED_MAX]))
+
+
+def _copy(value: Any) -> Any:
+    """litellm rewrites what it is given. Not `deepcopy`: that gives up at a nesting that JSON's parser accepts."""
+    return json.loads(json.dumps(value))
+
+
+def _printable(name: str) -> str:
+    """A member's name, fit for a header and a log line: it is the client's invention."""
+    return name if _NAME.fullmatch(name) else "(unprintable)"

@@ -268,6 +268,25 @@ async def test_an_unsupported_member_is_named_or_dropped(upstream, anthropic, ma
     await lenient.aclose()
 
 
+@pytest.mark.parametrize("name", ["x\r\nset-cookie: a=b", "x" * 100_000, "é"])
+async def test_a_members_name_is_fit_for_headers_and_logs(upstream, anthropic, make_call, key, caplog, name):
+    _, body = await _answer(upstream, anthropic, make_call(**{name: 1}))
+    assert body["error"]["param"] == "(unprintable)"
+    lenient = LiteLLMUpstream({"claude": key}, drop_params=True)
+    reply, _ = await _answer(lenient, anthropic, make_call(**{name: 1}))
+    assert reply.headers[DROPPED_HEADER] == "(unprintable)"
+    assert name not in caplog.text
+    await lenient.aclose()
+
+
+async def test_a_stream_that_falls_silent(upstream, anthropic, make_call):
+    endpoint = anthropic.endpoint("endless", first_token_timeout_s=0.3)
+    reply = await upstream.open(endpoint, make_call(stream=True), timeout_s=30)
+    with pytest.raises(UpstreamTimeout):
+        await reply.content()
+    await anthropic.hung_up.wait()
+
+
 async def test_media_is_never_fetched_for_a_client(upstream, anthropic, make_call):
     parts = [{"type": "image_url", "image_url": {"url": f"{anthropic.url}/secret.png"}}, {"type": "text", "text": "?"}]
     reply, body = await _answer(upstream, anthropic, make_call(messages=[{"role": "user", "content": parts}]))
@@ -279,6 +298,17 @@ async def test_media_is_never_fetched_for_a_client(upstream, anthropic, make_cal
 async def test_messages_of_an_odd_shape(upstream, anthropic, make_call, messages):
     reply, body = await _answer(upstream, anthropic, make_call(messages=messages))
     assert (reply.status, body["error"]["param"]) == (400, "messages")
+
+
+async def test_deep_nesting_is_no_crash(upstream, anthropic, make_call):
+    deep = json.loads('{"a":' * 400 + "1" + "}" * 400)
+    tool = {"type": "function", "function": {"name": "f", "parameters": deep}}
+    try:
+        reply, _ = await _answer(upstream, anthropic, make_call(tools=[tool]))
+    except UpstreamError as error:
+        assert "endpoint claude" in str(error)
+    else:
+        assert reply.status in (200, 400)
 
 
 async def test_the_clients_body_is_left_alone(upstream, anthropic, make_call):
