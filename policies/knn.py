@@ -17,19 +17,10 @@ from policies._rows import Rows
 from policies._store import read_state, write_state
 from router_gateway.core.errors import NotFitted
 from router_gateway.core.experience import Experience
-from router_gateway.core.types import Floats, Ints, Queries, Scores
+from router_gateway.core.types import Floats, Ints, Neighbour, Queries, Scores
 
 _BATCH = 16  # queries scored at a time: bounds the gathered (batch, k, 3E) array
 _SPARE = 32  # half-precision candidates beyond k that are ranked again exactly
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
-    """A past query near a new one; `quality` holds the endpoints that were observed on it, `row` its place."""
-
-    row: int
-    cosine: float
-    quality: dict[str, float]
 
 
 @dataclass(kw_only=True)

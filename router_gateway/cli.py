@@ -1,1 +1,271 @@
-"""Command line."""
+"""The command line. Every import of weight happens inside the verb that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from router_gateway.core.errors import GatewayError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from router_gateway.config import Config
+
+app = typer.Typer(
+    help="A drop-in proxy in front of LLM APIs that learns which model should answer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+CONFIG_FILE = Path("gateway.yaml")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", envvar="ROUTER_GATEWAY_CONFIG", help="Configuration file; default: ./gateway.yaml, if any."
+    ),
+]
+DemoOption = Annotated[bool, typer.Option("--demo", help="The bundled demo: replayed endpoints, no API key.")]
+
+
+def main() -> None:
+    """Entry point: a GatewayError is a message, not a traceback."""
+    try:
+        app()
+    except GatewayError as error:
+        _say_error(error)
+        sys.exit(1)
+
+
+@app.command()
+def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
+    """Start the gateway (and the replay endpoints, where the configuration has any)."""
+    from router_gateway.serving import serve as run
+
+    run(_load(config, demo), progress=_progress)
+
+
+@app.command(hidden=True)
+def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, hit_log: Path | None = None) -> None:
+    """Serve recorded outcomes on an inherited socket; `serve` starts this."""
+    from router_gateway.serving import serve_replay
+
+    serve_replay(_load(config, demo), fd=fd, hit_log=hit_log)
+
+
+@app.command()
+def check(config: ConfigOption = None, demo: DemoOption = False) -> None:
+    """Check configuration, policies, keys, encoder and database; changes nothing."""
+    from router_gateway.checking import run_checks
+
+    failed = False
+    for result in run_checks(_load(config, demo)):
+        failed |= not result.passed
+        typer.echo(f"{'ok  ' if result.passed else 'FAIL'}  {result.name}: {result.detail}")
+    raise typer.Exit(int(failed))
+
+
+@app.command()
+def explain(
+    prompt: str,
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+    policy: Annotated[str | None, typer.Option(help="Policy to ask; default: the live one.")] = None,
+    worth_usd: Annotated[float | None, typer.Option(help="The dial for this question.")] = None,
+) -> None:
+    """Show scores, prices, probabilities and choice for a prompt; nothing is called or written."""
+    from rich.console import Console
+
+    from router_gateway.checking import explain_prompt
+
+    decision, switches = explain_prompt(
+        _load(config, demo), prompt, policy=policy, worth_usd=worth_usd, progress=_progress
+    )
+    rows = [
+        [
+            name + (" *" if name == decision.endpoint else ""),
+            *(f"{values[i]:{form}}" for values, form in _columns(decision)),
+        ]
+        for i, name in enumerate(decision.endpoints)
+    ]
+    title = f"{decision.policy} under {decision.rule}, worth ${decision.worth_usd:g} → {decision.endpoint}"
+    table = _table(title, ["endpoint", "quality", "± stddev", "cost USD", "value", "probability"], rows)
+    Console().print(table, f"reason: {decision.reason}", *switches, sep="\n")
+
+
+@app.command()
+def policies(name: Annotated[str | None, typer.Argument(help="Show this policy's parameters.")] = None) -> None:
+    """List installed policies, or the parameters of one."""
+    from rich.console import Console
+
+    from router_gateway import registry
+
+    if name is None:
+        rows = [[info.name, info.distribution, info.version] for info in registry.available().values()]
+        Console().print(_table("Policies", ["name", "distribution", "version"], rows))
+        return
+    info = registry.describe(name)
+    properties = info.parameters.get("properties", {})
+    rows = [
+        [field, _type_of(schema), str(schema.get("default", "")), schema.get("description", "")]
+        for field, schema in properties.items()
+    ]
+    Console().print(info.summary, _table(name, ["parameter", "type", "default", "meaning"], rows), sep="\n")
+
+
+@app.command()
+def train(
+    outcomes: Annotated[str, typer.Argument(help="FILE[:SPLIT] in the common schema, or paretobandit[:val].")],
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Fit the configured policies on recorded outcomes and save a new snapshot of each."""
+    from router_gateway.wiring import train as run
+
+    for label, path in run(_load(config, demo), outcomes, _progress):
+        typer.echo(f"{label} saved in {path}")
+
+
+@app.command()
+def migrate(config: ConfigOption = None, demo: DemoOption = False) -> None:
+    """Bring the ledger's database to the newest schema."""
+    from router_gateway.ledger.engine import migrate as run
+
+    loaded = _load(config, demo)
+    loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    run(loaded.ledger_url)
+    typer.echo("the ledger's schema is current")
+
+
+@app.command()
+def report(
+    by: Annotated[str, typer.Option(help="endpoint, day or tenant.")] = "endpoint",
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Spend, quality and latency from the ledger."""
+    from rich.console import Console
+
+    from router_gateway.checking import report_rows
+
+    columns, rows = report_rows(_load(config, demo), by)
+    Console().print(_table(f"Ledger by {by}", columns, rows))
+
+
+@keys_app.command("create")
+def create_key(
+    name: str,
+    tenant: Annotated[str, typer.Option(help="Whose spend and decisions these are.")] = "default",
+    allow: Annotated[list[str] | None, typer.Option(help="Glob over endpoint names; repeatable. Default: all.")] = None,
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Make an API key and print it: this once, only its hash is stored."""
+    from router_gateway.wiring import open_keys
+
+    with open_keys(_load(config, demo)) as keys:
+        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ())))
+
+
+@keys_app.command("list")
+def list_keys(config: ConfigOption = None, demo: DemoOption = False) -> None:
+    """List the keys that are valid now."""
+    from rich.console import Console
+
+    from router_gateway.wiring import open_keys
+
+    with open_keys(_load(config, demo)) as keys:
+        rows = [
+            [key.prefix + "…", key.name, key.tenant, ", ".join(key.allows) or "all", f"{key.created_at:%Y-%m-%d %H:%M}"]
+            for key in keys.list()
+        ]
+    Console().print(_table("API keys", ["key", "name", "tenant", "may use", "created (UTC)"], rows))
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    prefix: Annotated[str, typer.Argument(help="The key's id or prefix, as `keys list` shows it.")],
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Revoke a key; running gateways notice within seconds."""
+    from router_gateway.wiring import open_keys
+
+    with open_keys(_load(config, demo)) as keys:
+        keys.revoke(prefix.removesuffix("…"))
+    typer.echo("revoked")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from router_gateway import __version__
+
+    typer.echo(__version__)
+
+
+def _load(config: Path | None, demo: bool) -> Config:
+    from router_gateway import config as configuration
+
+    if demo and config is not None:
+        raise typer.BadParameter("give either --demo or --config")
+    if not demo and config is None and CONFIG_FILE.exists():
+        config = CONFIG_FILE
+    return configuration.load(None if demo else config)
+
+
+def _say_error(error: GatewayError) -> None:
+    for line in error.message.splitlines():
+        typer.echo(f"error: {line}", err=True)
+    if error.hint:
+        typer.echo(f"hint:  {error.hint}", err=True)
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, silence elsewhere."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty() or "CI" in os.environ) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _columns(decision: Any) -> list[tuple[list[float], str]]:
+    value = [q - c / decision.worth_usd for q, c in zip(decision.quality, decision.cost_usd, strict=True)]
+    return [
+        (decision.quality, ".3f"),
+        (decision.stddev, ".3f"),
+        (decision.cost_usd, ".6f"),
+        (value, ".3f"),
+        (decision.probability, ".3f"),
+    ]
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    bounds = [f"{name} {schema[name]}" for name in ("minimum", "exclusiveMinimum", "maximum") if name in schema]
+    return ", ".join([str(schema.get("type", "")), *bounds])
+
+
+if __name__ == "__main__":
+    main()

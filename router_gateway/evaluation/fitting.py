@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) while texts are embedded."""
 
 PARETOBANDIT = "paretobandit"
-_PARTS = ("val", "test_holdout")
+_PARTS: tuple[Literal["val", "test_holdout"], ...] = ("val", "test_holdout")
 _EMBED_CHUNK = 16
 
 
@@ -81,10 +82,12 @@ def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:
     tokens_input, tokens_output = table.tokens_input.copy(), table.tokens_output.copy()
     guesses = [count_tokens(prompt) for prompt in table.prompts]
     for column, name in enumerate(table.endpoints):
-        priced = [int(p * 1000) for p in (pool[name].price_input_usd_per_mtok, pool[name].price_output_usd_per_mtok)]
+        input_nusd = int(pool[name].price_input_usd_per_mtok * 1000)
+        output_nusd = int(pool[name].price_output_usd_per_mtok * 1000)
         lacking = np.isnan(tokens_output[:, column]) & ~np.isnan(table.cost_usd[:, column])
         for row in np.flatnonzero(lacking):
-            counts = tokens_for_cost(usd_to_nusd(table.cost_usd[row, column]), *priced, guesses[row])
+            cost_nusd = usd_to_nusd(table.cost_usd[row, column])
+            counts = tokens_for_cost(cost_nusd, input_nusd, output_nusd, guesses[row])
             tokens_input[row, column], tokens_output[row, column] = counts.tokens_input, counts.tokens_output
     return replace(table, tokens_input=tokens_input, tokens_output=tokens_output)
 
@@ -95,10 +98,3 @@ def learn_lengths(cost: TokenPriceCost, table: Benchmark) -> None:
         known = table.tokens_output[:, column][~np.isnan(table.tokens_output[:, column])]
         if len(known):
             cost.observe_output(name, float(known.mean()), calls=float(len(known)))
-
-
-def recorded_cells(table: Benchmark) -> Iterator[tuple[int, int]]:
-    """(row, column) of every cell that was observed and has token counts."""
-    known = ~np.isnan(table.quality) & ~np.isnan(table.tokens_input) & ~np.isnan(table.tokens_output)
-    for row, column in zip(*np.nonzero(known), strict=True):
-        yield int(row), int(column)

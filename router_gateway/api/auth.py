@@ -1,0 +1,57 @@
+"""API key to tenant. Keys are looked up by hash; the answer is remembered for a few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from router_gateway.core.errors import AuthError
+from router_gateway.ledger.keys import ApiKey
+
+_KEY_CHARS_MAX = 512
+
+
+@dataclass(kw_only=True)
+class Authenticator:
+    """`find` asks the database; a revoked key stops working within `remember_s`.
+
+    What is remembered is the key's digest, never the key, and unknown keys as well (bounded), so that
+    a client in a retry loop with a wrong key does not become a load on the database.
+    """
+
+    find: Callable[[str], ApiKey | None]
+    remember_s: float = 5.0
+    remembered_max: int = 10_000
+    _remembered: OrderedDict[bytes, tuple[float, ApiKey | None]] = field(default_factory=OrderedDict)
+
+    async def __call__(self, request: Request) -> ApiKey:
+        """The key of a request, from `Authorization: Bearer` or `x-api-key`. Raises AuthError."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        secret = token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "").strip()
+        if not secret:
+            raise AuthError(
+                "no API key: send `Authorization: Bearer <key>` or `x-api-key: <key>`", code="missing_api_key"
+            )
+        key = await self._look_up(secret) if len(secret) <= _KEY_CHARS_MAX else None
+        if key is None:
+            raise AuthError("this API key is unknown or revoked")
+        return key
+
+    async def _look_up(self, secret: str) -> ApiKey | None:
+        digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+        now = time.monotonic()
+        remembered = self._remembered.get(digest)
+        if remembered is not None and now - remembered[0] < self.remember_s:
+            return remembered[1]
+        key = await asyncio.to_thread(self.find, secret)
+        self._remembered[digest] = (now, key)
+        self._remembered.move_to_end(digest)
+        if len(self._remembered) > self.remembered_max:
+            self._remembered.popitem(last=False)
+        return key

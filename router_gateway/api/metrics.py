@@ -1,0 +1,90 @@
+"""Prometheus counters. Labels come from closed sets: never a key, user, tenant, session or prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from router_gateway.core.money import nusd_to_usd
+from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback
+from router_gateway.gateway import Timings
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_PROPENSITY = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
+
+
+class PrometheusMeter:
+    """Implements gateway.Meter on its own registry."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        self.registry = CollectorRegistry()
+        here = self.registry
+        self._requests = Counter(
+            "router_requests", "Requests answered", ["api", "model", "status_class", "stream"], registry=here
+        )
+        self._decisions = Counter("router_decisions", "Routing decisions", ["policy", "model", "reason"], registry=here)
+        self._propensity = Histogram(
+            "router_decision_propensity", "Probability of the chosen endpoint", buckets=_PROPENSITY, registry=here
+        )
+        self._overhead = Histogram(
+            "router_overhead_seconds", "Time before the upstream was asked", ["stage"], buckets=_SECONDS, registry=here
+        )
+        self._attempts = Counter(
+            "router_upstream_attempts", "Tries at an endpoint", ["provider", "model", "outcome"], registry=here
+        )
+        self._first_byte = Histogram(
+            "router_time_to_first_token_seconds", "Upstream's first byte", ["model"], buckets=_SECONDS, registry=here
+        )
+        self._tokens = Counter("router_tokens", "Tokens billed", ["model", "direction", "cache"], registry=here)
+        self._cost = Counter("router_cost_usd", "Money spent upstream", ["model"], registry=here)
+        self._feedback = Counter("router_feedback", "Feedback received", ["source"], registry=here)
+
+    def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Expose a gauge that is read when it is scraped."""
+        Gauge(name, help_text, registry=self.registry).set_function(read)
+
+    def watch_circuits(self, states: Callable[[], Mapping[str, int]]) -> None:
+        """Expose each endpoint's circuit: 0 closed, 1 open, 2 half-open."""
+        gauge = Gauge("router_circuit_state", "0 closed, 1 open, 2 half-open", ["endpoint"], registry=self.registry)
+        for name in self._endpoints:
+            gauge.labels(name).set_function(partial(_state_of, states, name))
+
+    def answered(self, *, model: str, status: int, stream: bool) -> None:
+        """One request of the Chat Completions API was answered."""
+        self._requests.labels("chat", self._known(model), f"{status // 100}xx", str(stream).lower()).inc()
+
+    def decided(self, decision: Decision, timings: Timings) -> None:
+        self._decisions.labels(decision.policy, decision.endpoint, decision.reason).inc()
+        self._propensity.observe(decision.propensity)
+        for stage, milliseconds in (("embed", timings.embed_ms), ("route", timings.route_ms)):
+            self._overhead.labels(stage).observe(milliseconds / 1e3)
+        self._overhead.labels("total").observe(timings.overhead_ms / 1e3)
+
+    def attempted(self, attempt: Attempt) -> None:
+        endpoint = self._endpoints[attempt.endpoint]
+        self._attempts.labels(endpoint.provider, attempt.endpoint, attempt.error or "ok").inc()
+        if attempt.first_byte_ms is not None:
+            self._first_byte.labels(attempt.endpoint).observe(attempt.first_byte_ms / 1e3)
+        self._cost.labels(attempt.endpoint).inc(nusd_to_usd(attempt.cost_nusd))
+        if attempt.usage is not None:
+            self._tokens.labels(attempt.endpoint, "input", "miss").inc(attempt.usage.tokens_input)
+            self._tokens.labels(attempt.endpoint, "input", "hit").inc(attempt.usage.tokens_cached_input)
+            self._tokens.labels(attempt.endpoint, "input", "write").inc(attempt.usage.tokens_cache_write)
+            self._tokens.labels(attempt.endpoint, "output", "off").inc(attempt.usage.tokens_completion)
+
+    def said(self, feedback: Feedback) -> None:
+        self._feedback.labels(feedback.source).inc()
+
+    def text(self) -> bytes:
+        """The exposition that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+    def _known(self, model: str) -> str:
+        return model if model in self._endpoints else "other"
+
+
+def _state_of(states: Callable[[], Mapping[str, int]], name: str) -> float:
+    return float(states().get(name, 0))

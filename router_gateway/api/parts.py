@@ -1,0 +1,59 @@
+"""What the routes need, handed over by the composition root."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from starlette.requests import Request
+
+from router_gateway.api.auth import Authenticator
+from router_gateway.api.metrics import PrometheusMeter
+from router_gateway.core.body import Body
+from router_gateway.core.errors import BodyTooLarge
+from router_gateway.gateway import Gateway
+
+_SAFE_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """`ready` names what is not ready yet (empty: all is)."""
+
+    gateway: Gateway
+    auth: Authenticator
+    meter: PrometheusMeter
+    ready: Callable[[], list[str]]
+    body_bytes_max: int
+    stream_ping_s: float
+    started_at: int
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that serves `request`."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+async def read_body(request: Request, bytes_max: int) -> Body:
+    """The request's JSON object. Raises BodyTooLarge before more than `bytes_max` bytes are held."""
+    declared = request.headers.get("content-length", "")
+    too_large = BodyTooLarge(f"the body exceeds {bytes_max} bytes", hint="server.body_bytes_max sets the limit")
+    if declared.isdigit() and int(declared) > bytes_max:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > bytes_max:
+            raise too_large
+        chunks.append(chunk)
+    return Body.parse(b"".join(chunks))
+
+
+def request_ids(request: Request, query_id: UUID) -> dict[str, str]:
+    """Both spellings that SDKs read; an inbound id is honoured only when it is harmless."""
+    inbound = request.headers.get("x-request-id", "")
+    request_id = inbound if _SAFE_ID.match(inbound) else str(query_id)
+    return {"x-request-id": request_id, "request-id": request_id}

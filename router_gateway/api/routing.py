@@ -1,0 +1,107 @@
+"""/v1/routing: what would be decided (nothing called, nothing written), and what was."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from router_gateway.api import explain, wire
+from router_gateway.api.ask import AUTO, build_ask
+from router_gateway.api.parts import parts_of, read_body, request_ids
+from router_gateway.core.body import Body
+from router_gateway.core.errors import NotFound, RequestError
+from router_gateway.core.ids import uuid7
+from router_gateway.core.money import nusd_to_usd
+from router_gateway.core.types import Attempt, Feedback
+
+
+async def decide(request: Request) -> Response:
+    """Decide a Chat Completions, Responses or Messages body without sending it anywhere."""
+    parts, query_id = parts_of(request), uuid7()
+    request.state.headers = request_ids(request, query_id)
+    key = await parts.auth(request)
+    body = _as_chat(await read_body(request, parts.body_bytes_max))
+    wire.check_chat(body)
+    ask, _ = await build_ask(parts.gateway, key, query_id, body, request.headers)
+    decision, vector, timings = await parts.gateway.decide(ask)
+    explained = explain.routing_object(decision, parts.gateway.neighbours(ask, vector))
+    explained["timings"] = {"embed_ms": timings.embed_ms, "route_ms": timings.route_ms}
+    return JSONResponse(explained, headers=request.state.headers)
+
+
+async def get_decision(request: Request) -> Response:
+    """A decision of this key's tenant, with its attempts and feedback so far."""
+    parts = parts_of(request)
+    key = await parts.auth(request)
+    wanted = request.path_params["decision_id"]
+    try:
+        decision_id = UUID(wanted)
+    except ValueError:
+        raise RequestError(f"{wanted!r} is not a decision id", param="decision_id") from None
+    record = await asyncio.to_thread(parts.gateway.ledger.decision, decision_id)
+    if record is None or record.tenant != key.tenant:
+        raise NotFound(f"no decision {decision_id}", param="decision_id")
+    return JSONResponse(
+        explain.routing_object(record.decision)
+        | {
+            "requested_model": record.requested_model,
+            "tokens_input": record.tokens_input,
+            "attempts": [_attempt(attempt) for attempt in record.attempts],
+            "feedback": [_feedback(feedback) for feedback in record.feedback],
+        }
+    )
+
+
+def _as_chat(body: Body) -> Body:
+    """The Responses and Messages shapes read as a conversation; `model` defaults to `auto`."""
+    values = dict(body.values)
+    values.setdefault("model", AUTO)
+    if "messages" not in values and "input" in values:
+        given = values["input"]
+        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
+        values["messages"] = [
+            m for m in messages if isinstance(m, dict) and "role" in m
+        ] if isinstance(messages, list) else messages  # fmt: skip
+        if values.get("max_output_tokens") is not None:
+            values["max_completion_tokens"] = values["max_output_tokens"]
+    if "system" in values and isinstance(values.get("messages"), list):
+        values["messages"] = [{"role": "system", "content": values["system"]}, *values["messages"]]
+    return Body.of(values)
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    usage = attempt.usage
+    return {
+        "number": attempt.number,
+        "endpoint": attempt.endpoint,
+        "status": attempt.status,
+        "error": attempt.error,
+        "cost_usd": nusd_to_usd(attempt.cost_nusd),
+        "cost_nusd": attempt.cost_nusd,
+        "cost_estimated": attempt.cost_estimated,
+        "first_byte_ms": attempt.first_byte_ms,
+        "latency_ms": attempt.latency_ms,
+        "tokens": None
+        if usage is None
+        else {
+            "input": usage.tokens_input,
+            "cached_input": usage.tokens_cached_input,
+            "cache_write": usage.tokens_cache_write,
+            "output": usage.tokens_output,
+            "reasoning": usage.tokens_reasoning,
+        },
+    }
+
+
+def _feedback(feedback: Feedback) -> dict[str, Any]:
+    return {
+        "id": str(feedback.id),
+        "at": feedback.at.isoformat(),
+        "quality": feedback.quality,
+        "source": feedback.source,
+        "turn": feedback.turn,
+    }

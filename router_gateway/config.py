@@ -1,0 +1,308 @@
+"""The configuration file and environment as checked models.
+
+Later wins: defaults < YAML < environment (`ROUTER_GATEWAY__SERVER__PORT=9000`). Unknown keys are errors,
+every mistake is reported at once with its path, and secrets are named by environment variable only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from router_gateway import registry
+from router_gateway.core.errors import ConfigError, PolicyError
+from router_gateway.core.types import Endpoint, WireProtocol
+
+REPLAY = "replay"
+"""As an endpoint's `base_url`: the bundled replay server answers for it."""
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Section):
+    """Where the gateway listens, and its bounds."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    body_bytes_max: int = Field(20 * 1024 * 1024, ge=1024)
+    routing_deadline_ms: PositiveFloat = 1_000.0
+    stream_ping_s: PositiveFloat = 15.0
+    requests_in_flight_max: int = Field(1_000, ge=1)
+
+
+class Ledger(_Section):
+    """Where decisions, attempts and feedback go."""
+
+    url: SecretStr = SecretStr("sqlite:///{state_dir}/ledger.db")
+    store_text: bool = False
+    journal_bytes_max: int = Field(1024**3, ge=1024**2)
+
+
+class Embedder(_Section):
+    """What turns a query into a vector."""
+
+    kind: Literal["sentence", "hashing"] = "sentence"
+    model: str = "all-MiniLM-L6-v2"
+    batch_max: int = Field(32, ge=1, le=1024)
+    wait_ms_max: float = Field(2.0, ge=0, le=1000)
+    queue_max: int = Field(1_000, ge=1)
+    cache_entries_max: int = Field(10_000, ge=0)
+    threads: int = Field(2, ge=1, le=256)
+
+
+class PolicyChoice(_Section):
+    """A registered policy and its parameters."""
+
+    name: str = "knn"
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class GreedyRule(_Section):
+    """Always the best value."""
+
+    name: Literal["greedy"] = "greedy"
+
+
+class EpsilonGreedyRule(_Section):
+    """The best value, but `epsilon` of the time any endpoint."""
+
+    name: Literal["epsilon_greedy"]
+    epsilon: float = Field(0.05, ge=0, le=1)
+
+
+class InverseGapRule(_Section):
+    """The best value mostly; others by how close they come."""
+
+    name: Literal["inverse_gap"]
+    gamma: float = Field(200.0, ge=0, allow_inf_nan=False)
+
+
+class GuardSettings(_Section):
+    """How much evidence it takes to leave the default endpoint."""
+
+    z: float = Field(0.0, ge=0, le=10)
+    novelty_stddev_max: float | None = Field(None, gt=0)
+
+
+class Training(_Section):
+    """Outcomes from which the policy is fitted when there is no snapshot yet."""
+
+    outcomes: str | None = None
+
+
+class Replay(_Section):
+    """The bundled replay server: recorded outcomes answer for endpoints whose `base_url` is "replay"."""
+
+    outcomes: str = "paretobandit"
+    speed: float = Field(0.0, ge=0)
+
+
+class EndpointSettings(_Section):
+    """One model behind one URL or provider."""
+
+    name: Name
+    model: str = Field(min_length=1, max_length=200)
+    protocol: WireProtocol | None = None
+    base_url: str | None = Field(None, pattern=r"^(replay|https?://.+)$")
+    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    price_input_usd_per_mtok: Price
+    price_output_usd_per_mtok: Price
+    price_cached_input_usd_per_mtok: Price | None = None
+    price_cache_write_usd_per_mtok: Price | None = None
+    context_tokens_max: int = Field(ge=1)
+    offers: frozenset[Literal["tools", "json", "vision", "audio"]] = frozenset()
+    region: str | None = None
+    collects_data: bool = False
+    connect_timeout_s: PositiveFloat = 5.0
+    first_token_timeout_s: PositiveFloat = 60.0
+    timeout_s: PositiveFloat = 600.0
+
+    def build(self) -> Endpoint:
+        """The endpoint as routing and dispatch know it."""
+        prefix, _, rest = self.model.partition("/")
+        speaks_openai = self.base_url is not None or prefix == "openai" or not rest
+        protocol: WireProtocol = self.protocol or ("openai" if speaks_openai else "litellm")
+        plain_openai = protocol == "openai" and self.base_url is None
+        return Endpoint(
+            name=self.name,
+            model=rest if plain_openai and prefix == "openai" else self.model,
+            protocol=protocol,
+            base_url=OPENAI_URL if plain_openai else self.base_url,
+            provider="replay" if self.base_url == REPLAY else (prefix if rest else "openai"),
+            price_input_usd_per_mtok=self.price_input_usd_per_mtok,
+            price_output_usd_per_mtok=self.price_output_usd_per_mtok,
+            price_cached_input_usd_per_mtok=_or(self.price_cached_input_usd_per_mtok, self.price_input_usd_per_mtok),
+            price_cache_write_usd_per_mtok=_or(self.price_cache_write_usd_per_mtok, self.price_input_usd_per_mtok),
+            context_tokens_max=self.context_tokens_max,
+            offers=frozenset(self.offers),
+            region=self.region,
+            collects_data=self.collects_data,
+            connect_timeout_s=self.connect_timeout_s,
+            first_token_timeout_s=self.first_token_timeout_s,
+            timeout_s=self.timeout_s,
+        )
+
+
+class Config(BaseSettings):
+    """The whole configuration; `load` is the way to make one."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="ROUTER_GATEWAY__", env_nested_delimiter="__"
+    )
+
+    state_dir: Path = Path(".router-gateway")
+    server: Server = Server()
+    ledger: Ledger = Ledger()
+    embedder: Embedder = Embedder()
+    policy: PolicyChoice = PolicyChoice()
+    other_policies: list[PolicyChoice] = Field(default_factory=list, max_length=50)
+    rule: Annotated[GreedyRule | EpsilonGreedyRule | InverseGapRule, Field(discriminator="name")] = GreedyRule()
+    guard: GuardSettings = GuardSettings()
+    worth_usd: PositiveFloat = 0.02
+    optimism: float = Field(0.0, ge=0, le=10)
+    learn_output_tokens: bool = True
+    training: Training = Training()
+    replay: Replay | None = None
+    default_endpoint: str
+    endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first, then what the file said; no other source."""
+        return env_settings, init_settings
+
+    @property
+    def ledger_url(self) -> str:
+        """The database's URL with `{state_dir}` filled in. May hold a password: never print it."""
+        return self.ledger.url.get_secret_value().replace("{state_dir}", str(self.state_dir))
+
+    @property
+    def policies(self) -> tuple[PolicyChoice, ...]:
+        """The live policy first."""
+        return (self.policy, *self.other_policies)
+
+
+def load(path: Path | None) -> Config:
+    """Read `path` (None: the demo that ships with the package) and the environment.
+
+    Raises ConfigError with every mistake as `path.to.key: what is wrong`.
+    """
+    source = path if path is not None else Path(__file__).with_name("demo.yaml")
+    raw = _read(source)
+    problems = []
+    config = None
+    try:
+        config = Config(**raw)
+    except ValidationError as error:
+        problems += [_problem(e) for e in error.errors(include_url=False, include_input=False)]
+    problems += [p for p in _cross_checks(raw) if p not in problems]
+    if problems or config is None:
+        raise ConfigError(problems, hint=f"in {source.name}; gateway.example.yaml annotates every setting")
+    return config
+
+
+def api_keys(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Endpoint name to secret, from the environment variables that the configuration names."""
+    named = {e.name: e.api_key_env for e in config.endpoints if e.api_key_env}
+    problems = [
+        f"endpoints.{name}.api_key_env: the environment variable {variable} is not set"
+        for name, variable in named.items()
+        if not environ.get(variable)
+    ]
+    if problems:
+        raise ConfigError(problems, hint="set it, or run `router-gateway serve --demo` for replayed endpoints")
+    return {name: environ[variable] for name, variable in named.items()}
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError([f"line {line}: the key {key!r} stands twice"])
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(source.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigError([f"{source}: {error.strerror or 'cannot be read'}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{source}: is not UTF-8"]) from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError([f"{source}: line {line}: {error.problem}"]) from None
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{source}: is not YAML ({type(error).__name__})"]) from None
+    if not isinstance(raw, dict):
+        raise ConfigError([f"{source}: must be a mapping of settings"])
+    return {str(key): value for key, value in raw.items()}
+
+
+def _problem(error: Any) -> str:
+    path = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        return f"{path}: unknown setting"
+    return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _cross_checks(raw: dict[str, Any]) -> list[str]:
+    """Mistakes that no single field shows, looked for even when other fields are wrong."""
+    problems = []
+    listed = raw.get("endpoints")
+    endpoints = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+    names = [e.get("name") for e in endpoints]
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            problems.append(f"endpoints.{index}.name: {name!r} is taken by another endpoint")
+    default = raw.get("default_endpoint")
+    if isinstance(default, str) and names and default not in names:
+        problems.append(f"default_endpoint: {default!r} is not among the endpoints")
+    if raw.get("replay") is None:
+        problems += [
+            f'endpoints.{i}.base_url: "replay" needs the section `replay`'
+            for i, e in enumerate(endpoints)
+            if e.get("base_url") == REPLAY
+        ]
+    others = raw.get("other_policies")
+    chosen = [("policy", raw.get("policy", {}))]
+    chosen += [(f"other_policies.{i}", choice) for i, choice in enumerate(others if isinstance(others, list) else [])]
+    for path, choice in chosen:
+        if isinstance(choice, dict) and isinstance(choice.get("params", {}), dict):
+            try:
+                registry.create(str(choice.get("name", "knn")), choice.get("params", {}))
+            except PolicyError as error:
+                problems += [f"{path}: {line}" for line in error.message.splitlines()]
+    return problems
+
+
+def _or(value: Decimal | None, otherwise: Decimal) -> Decimal:
+    return otherwise if value is None else value

@@ -1,0 +1,201 @@
+"""The straight line from a request to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from router_gateway.core.body import Body
+from router_gateway.core.errors import GatewayError, NotFound, RequestError
+from router_gateway.core.protocols import NamesNeighbours
+from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, Floats, Neighbour, Queries, Query
+from router_gateway.dispatch.answer import Answer
+from router_gateway.dispatch.fallback import FallbackDispatcher
+from router_gateway.dispatch.upstream import Call
+from router_gateway.embedding.batcher import Batcher
+from router_gateway.ledger.ledger import Ledger
+from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.router import Router
+
+log = logging.getLogger(__name__)
+
+_NEIGHBOURS_SHOWN = 5
+_ROOM_WAIT_S = 5.0
+"""How long a request waits for room in a full journal before it is refused."""
+
+
+class Meter(Protocol):
+    """Counts what happens; see api/metrics.py."""
+
+    def decided(self, decision: Decision, timings: Timings) -> None: ...
+
+    def attempted(self, attempt: Attempt) -> None: ...
+
+    def said(self, feedback: Feedback) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One parsed request. `policy` names the router to use, None the default one."""
+
+    query: Query
+    body: Body
+    requested_model: str
+    policy: str | None = None
+    stream: bool = False
+    wants_usage: bool = False
+    deadline_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Timings:
+    """Milliseconds: before the upstream was asked (`overhead_ms` in all), and until its first content."""
+
+    embed_ms: float = 0.0
+    route_ms: float = 0.0
+    overhead_ms: float = 0.0
+    upstream_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """An answer under way, with the decision behind it; `attempts` grows as tries end."""
+
+    decision: Decision
+    vector: Floats | None
+    answer: Answer
+    attempts: list[Attempt]
+    timings: Timings
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """Everything between the parsed request and the answer's first byte."""
+
+    routers: Mapping[str, Router]
+    default_policy: str
+    batcher: Batcher
+    dispatcher: FallbackDispatcher
+    ledger: Ledger
+    cost: TokenPriceCost
+    meter: Meter
+    routing_deadline_ms: float
+    learns_output_tokens: bool = True
+
+    def __post_init__(self) -> None:
+        # Two threads: one stuck policy must not make the next request late as well.
+        self._routing_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routing")
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        return self.routers[self.default_policy].endpoints
+
+    def router(self, name: str | None) -> Router:
+        """The router of a policy by name, or by name@version. Raises NotFound."""
+        bare, _, version = (name or self.default_policy).partition("@")
+        router = self.routers.get(bare)
+        if router is None or (version and version != str(router.live().version)):
+            raise NotFound(f"no policy {name!r} is live here", param="model", code="model_not_found")
+        return router
+
+    async def answer(self, ask: Ask) -> Served:
+        """Decide, write the decision down, send, and return with the first content byte in hand."""
+        started = time.perf_counter()
+        decision, vector, timings = await self.decide(ask)
+        await self.ledger.wait_for_room(_ROOM_WAIT_S)
+        self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+        timings.overhead_ms = (time.perf_counter() - started) * 1e3
+        self.meter.decided(decision, timings)
+        call = Call(
+            query_id=ask.query.id,
+            body=ask.body,
+            stream=ask.stream,
+            wants_usage=ask.wants_usage,
+            deadline_s=ask.deadline_s,
+            headers=ask.headers,
+        )
+        attempts: list[Attempt] = []
+        try:
+            answer = await self.dispatcher.send(decision.order, call, partial(self._settle, attempts))
+        except GatewayError as error:
+            error.decision = decision
+            raise
+        timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
+        return Served(decision=decision, vector=vector, answer=answer, attempts=attempts, timings=timings)
+
+    async def decide(self, ask: Ask) -> tuple[Decision, Floats | None, Timings]:
+        """The decision and the vector (d,) it rests on; writes nothing. Routing fails open."""
+        query, router, timings = ask.query, self.router(ask.policy), Timings()
+        if query.pinned is not None:
+            return router.decline(query, "pinned"), None, timings
+        if not query.text:
+            return router.decline(query, "bypass", "the request has no text to route on"), None, timings
+        vector = None
+        try:
+            async with asyncio.timeout(self.routing_deadline_ms / 1e3):
+                started = time.perf_counter()
+                vector = await self.batcher.embed_one(query.text)
+                embedded = time.perf_counter()
+                timings.embed_ms = (embedded - started) * 1e3
+                loop = asyncio.get_running_loop()
+                decisions = await loop.run_in_executor(self._routing_threads, router.route, [query], vector[None, :])
+                timings.route_ms = (time.perf_counter() - embedded) * 1e3
+                return decisions[0], vector, timings
+        except RequestError:  # nothing is eligible: the client must hear it
+            raise
+        except TimeoutError:
+            detail = f"routing took longer than {self.routing_deadline_ms:g} ms"
+        except GatewayError as error:
+            detail = error.code
+        except Exception as error:
+            detail = type(error).__name__
+            log.exception("routing failed; the default endpoint serves %s", query.id)
+        return router.decline(query, "fallback:error", detail), vector, timings
+
+    def neighbours(self, ask: Ask, vector: Floats | None) -> list[Neighbour] | None:
+        """The past queries the policy leaned on, where it can name them; no text is kept of them."""
+        router = self.router(ask.policy)
+        policy = router.live().policy
+        if vector is None or not isinstance(policy, NamesNeighbours):
+            return None
+        queries = Queries(
+            text=(ask.query.text,),
+            embedding=vector[None, :],
+            tokens_input=np.array([ask.query.tokens_input]),
+            space=router.space,
+        )
+        return policy.neighbours(queries, _NEIGHBOURS_SHOWN)[0]
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Write down what somebody said of an answer."""
+        self.ledger.record_feedback(feedback)
+        self.meter.said(feedback)
+
+    async def holds(self, query: Query) -> Query:
+        """The query, held to the endpoint that asked for the tool whose result it carries."""
+        if query.session is None:
+            return query
+        return replace(query, held=await asyncio.to_thread(self.ledger.last_endpoint, query.session))
+
+    async def aclose(self) -> None:
+        """Stop taking work and write everything down."""
+        await self.dispatcher.aclose()
+        await self.batcher.aclose()
+        self._routing_threads.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self.ledger.close)
+
+    def _settle(self, attempts: list[Attempt], attempt: Attempt) -> None:
+        attempts.append(attempt)
+        self.ledger.record_attempt(attempt)
+        if self.learns_output_tokens:
+            self.cost.observe([attempt])
+        self.meter.attempted(attempt)
