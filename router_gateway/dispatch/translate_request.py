@@ -121,7 +121,7 @@ def translated(values: Mapping[str, Any], supported: Collection[str], *, drop_pa
 
 
 def _copy(value: Any) -> Any:
-    """litellm rewrites what it is given. Not `deepcopy`: that gives up at a nesting that JSON's parser accepts."""
+    """For litellm, which rewrites what it is given; unlike `deepcopy`, as deep as JSON's parser goes."""
     return json.loads(json.dumps(value))
 
 
