@@ -13,7 +13,6 @@ TORCH     := torch==2.13.0
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 export PYTHONSAFEPATH = 1
-export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help

@@ -58,8 +58,8 @@ class Embedder(_Section):
 
     kind: Literal["sentence", "hashing"] = "sentence"
     model: str = "all-MiniLM-L6-v2"
-    batch_max: int = Field(32, ge=1, le=1024)
-    wait_ms_max: float = Field(2.0, ge=0, le=1000)
+    batch_max: int = Field(8, ge=1, le=1024)
+    wait_ms_max: float = Field(0.0, ge=0, le=1000)
     queue_max: int = Field(1_000, ge=1)
     cache_entries_max: int = Field(10_000, ge=0)
     threads: int = Field(2, ge=1, le=256)
@@ -110,6 +110,12 @@ class Replay(_Section):
 
     outcomes: str = "paretobandit"
     speed: float = Field(0.0, ge=0)
+
+
+class Dispatch(_Section):
+    """How requests are sent on."""
+
+    drop_params: bool = False
 
 
 class EndpointSettings(_Section):
@@ -177,6 +183,7 @@ class Config(BaseSettings):
     optimism: float = Field(0.0, ge=0, le=10)
     learn_output_tokens: bool = True
     training: Training = Training()
+    dispatch: Dispatch = Dispatch()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)

@@ -234,7 +234,10 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     meter = PrometheusMeter(brain.endpoints)
     dispatcher = FallbackDispatcher(
         {endpoint.name: endpoint for endpoint in brain.endpoints},
-        {"openai": PassthroughUpstream(secrets), "litellm": LiteLLMUpstream(secrets)},
+        {
+            "openai": PassthroughUpstream(secrets),
+            "litellm": LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params),
+        },
     )
     settings = config.embedder
     gateway = Gateway(

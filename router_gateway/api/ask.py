@@ -11,6 +11,7 @@ from router_gateway.core.body import Body
 from router_gateway.core.errors import ModelNotAllowed, NotFound
 from router_gateway.core.types import Query
 from router_gateway.dispatch.usage import count_request_tokens
+from router_gateway.embedding.conversation import query_text
 from router_gateway.gateway import Ask, Gateway
 from router_gateway.ledger.keys import ApiKey
 
@@ -33,7 +34,7 @@ async def build_ask(
     messages: list[dict[str, Any]] = body["messages"]
     query = Query(
         id=query_id,
-        text=conversation.query_text(messages),
+        text=query_text(messages),
         tokens_input=count_request_tokens(body),
         tokens_output_max=wire.output_limit(body),
         needs=conversation.needs(body),

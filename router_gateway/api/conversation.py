@@ -1,4 +1,4 @@
-"""What routing reads off a conversation: the text to embed, the capabilities asked for, the session.
+"""What routing reads off a conversation besides its text: the capabilities asked for, the session.
 
 Messages come in OpenAI's shape, or with Anthropic's content blocks. Nothing here raises on an odd shape:
 validation is done elsewhere, and what is not understood is passed over.
@@ -11,10 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from router_gateway.api.boilerplate import without_boilerplate
-from router_gateway.embedding.canonical import clean
+from router_gateway.embedding.conversation import parts_of
 
-_SHORT_BYTES = 20  # "yes", "fix it", "continue please"; a Chinese character counts three
 _IMAGE_PARTS = frozenset({"image", "image_url", "input_image"})
 _AUDIO_PARTS = frozenset({"input_audio", "audio"})
 
@@ -25,36 +23,9 @@ class Fields(Protocol):
     def get(self, key: str, /) -> Any: ...
 
 
-def query_text(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 4000) -> str:
-    """The text to embed: the newest user turn, its last `chars_max` characters.
-
-    Agents' boilerplate and tool results are left out. A turn is all that the user said since the assistant
-    last spoke; one too short to mean anything by itself ("continue") has the turn before in front of it.
-    NUL and lone surrogates come out as U+FFFD. Empty when the user said nothing.
-    """
-    pieces: list[str] = []  # newest first
-    untouched = ""
-    for message in reversed(messages if isinstance(messages, Sequence) else ()):
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role == "assistant" and not _is_short(pieces):
-            break
-        if role != "user":
-            continue
-        said = "\n".join(_texts(message.get("content")))
-        untouched = untouched or said.strip()
-        meant = without_boilerplate(said)
-        if meant:
-            pieces.append(meant[-chars_max:])
-            if sum(map(len, pieces)) >= chars_max:
-                break
-    # When there is nothing but boilerplate, it was the question.
-    text = "\n".join(reversed(pieces)) or untouched
-    return clean(text[-chars_max:])
-
-
 def needs(body: Fields) -> frozenset[str]:
     """Capabilities that the request needs of an endpoint: any of "tools", "json", "vision", "audio"."""
-    parts = [part for message in _messages(body) for part in _parts(message.get("content"), depth=2)]
+    parts = [part for message in _messages(body) for part in parts_of(message.get("content"), depth=2)]
     kinds = {kind for part in parts if isinstance(kind := part.get("type"), str)}
     found = set()
     if body.get("tools") or body.get("functions") or kinds & {"tool_use", "tool_result"}:
@@ -79,7 +50,7 @@ def in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:
         return False
     if last.get("role") in ("tool", "function"):
         return True
-    return any(part.get("type") == "tool_result" for part in _parts(last.get("content")))
+    return any(part.get("type") == "tool_result" for part in parts_of(last.get("content")))
 
 
 def session_key(*, tenant: str, headers: Mapping[str, str], body: Fields, explicit: str | None = None) -> str:
@@ -126,28 +97,6 @@ def _canonical(value: Any) -> bytes:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     except RecursionError:  # nested past all reason: such requests then share a session
         return b"nested"
-
-
-def _is_short(pieces: list[str]) -> bool:
-    return sum(len(piece.encode("utf-8", "replace")) for piece in pieces) < _SHORT_BYTES
-
-
-def _texts(content: object) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    for part in _parts(content):
-        text = part.get("text")
-        if part.get("type") in ("text", "input_text") and isinstance(text, str):
-            yield text
-
-
-def _parts(content: object, *, depth: int = 1) -> Iterator[Mapping[str, Any]]:
-    """The parts of a content list; at depth 2 also those within them, as in a tool result with a picture."""
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, Mapping):
-            yield part
-            if depth > 1:
-                yield from _parts(part.get("content"), depth=depth - 1)
 
 
 def _messages(body: Fields) -> list[Mapping[str, Any]]:

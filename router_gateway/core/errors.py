@@ -11,10 +11,11 @@ GatewayError
 │   └── BudgetExceeded 402   the key's money is spent
 ├── NoEligibleEndpoint 400   nothing in the pool can take this request
 ├── LedgerFull         503   the journal is at its bound; no new paid call is accepted
+├── LedgerUnavailable  503   the ledger's database cannot be read now
 ├── UpstreamError      502   an endpoint failed
 │   ├── UpstreamTimeout 504
 │   ├── UpstreamRateLimited 429
-│   └── AllEndpointsFailed 502  carries its attempts
+│   └── AllEndpointsFailed 502  names each endpoint tried
 └── PolicyError        500
     ├── UnknownPolicy, DuplicatePolicy, BadParameters
     └── NotFitted, BadScores, SnapshotMismatch
@@ -26,7 +27,10 @@ objects), `param` (the field, or None) and `hint` (what to do, or None).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from router_gateway.core.types import Decision
 
 
 class GatewayError(Exception):
@@ -35,6 +39,7 @@ class GatewayError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
+    decision: Decision | None = None  # the routing decision under which it happened, if there was one
 
     def __init__(self, message: str, *, param: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -124,6 +129,13 @@ class LedgerFull(GatewayError):
     """The journal is at its bound: better no paid call than an unrecorded one."""
 
     code = "ledger_full"
+    status = 503
+
+
+class LedgerUnavailable(GatewayError):
+    """The ledger's database is away or has no tables; what must be written waits in the journal."""
+
+    code = "ledger_unavailable"
     status = 503
 
 

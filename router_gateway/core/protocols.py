@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from router_gateway.core.experience import Experience
-from router_gateway.core.types import Attempt, Bools, Floats, Queries, Query, Scores
+from router_gateway.core.types import Attempt, Bools, Floats, Neighbour, Queries, Query, Scores
 
 
 @runtime_checkable
@@ -38,6 +38,15 @@ class Policy(Protocol):
     @classmethod
     def load(cls, directory: Path) -> Self:
         """The policy that `save` wrote; it scores bit for bit alike."""
+        ...
+
+
+@runtime_checkable
+class NamesNeighbours(Protocol):
+    """What a policy may offer besides: the evidence behind its scores."""
+
+    def neighbours(self, queries: Queries, n: int) -> list[list[Neighbour]]:
+        """For each of Q queries the `n` past queries that weigh most, nearest first."""
         ...
 
 

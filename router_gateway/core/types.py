@@ -186,6 +186,15 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """A past query near a new one: its place in the policy's memory, cosine, and quality by endpoint observed."""
+
+    row: int
+    cosine: float
+    quality: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamedPolicy:
     """A fitted policy with the name and version that decisions carry ("knn@3")."""
 

@@ -10,11 +10,13 @@ from uuid import UUID
 
 import numpy as np
 
+from router_gateway.core.body import Body
 from router_gateway.core.types import Decision, Floats, Ints, Query
+from router_gateway.dispatch.usage import count_request_tokens
+from router_gateway.embedding.conversation import query_text
 from router_gateway.evaluation.benchmark import Benchmark
 
 _BATCH = 1024
-_CHARACTERS_PER_TOKEN = 4
 
 
 class Routes(Protocol):
@@ -46,7 +48,7 @@ def route_offline(
     ids = query_ids(benchmark) if ids is None else ids
     if not len(ids) == len(embedding) == len(benchmark):
         raise ValueError(f"{len(benchmark)} queries, {len(embedding)} embeddings and {len(ids)} ids must be as many")
-    queries = _queries(benchmark, ids)
+    queries = [query_of(prompt, id_) for prompt, id_ in zip(benchmark.prompts, ids, strict=True)]
     decisions: list[Decision] = []
     for start in range(0, len(queries), _BATCH):
         decisions += router.route(queries[start : start + _BATCH], embedding[start : start + _BATCH])
@@ -69,14 +71,8 @@ def _uuid8(key: str) -> UUID:
     return UUID(int=value & ~(0b11 << 62) | 0b10 << 62)
 
 
-def _queries(benchmark: Benchmark, ids: Sequence[UUID]) -> list[Query]:
-    return [
-        Query(id=id_, text=prompt, tokens_input=_tokens(prompt, recorded))
-        for id_, prompt, recorded in zip(ids, benchmark.prompts, benchmark.tokens_input, strict=True)
-    ]
-
-
-def _tokens(prompt: str, recorded: Floats) -> int:
-    """The largest recorded count (tokenizers differ), or else an estimate from the length."""
-    known = recorded[np.isfinite(recorded)]
-    return int(known.max()) if len(known) else -(-len(prompt) // _CHARACTERS_PER_TOKEN)
+def query_of(prompt: str, id_: UUID) -> Query:
+    """The prompt as the API would read it from a request with one user message: same text, same token count."""
+    messages = [{"role": "user", "content": prompt}]
+    tokens_input = count_request_tokens(Body.of({"messages": messages}))
+    return Query(id=id_, text=query_text(messages), tokens_input=tokens_input)

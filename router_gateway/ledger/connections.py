@@ -11,20 +11,13 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, TimeoutError
 
-from router_gateway.core.errors import GatewayError
+from router_gateway.core.errors import LedgerUnavailable
 
 SQLITE_WRITES = {"sqlite_begin": "BEGIN IMMEDIATE"}
 """Execution options of an engine whose transactions write: SQLite takes its lock at once, and waits for it.
 
 A plain BEGIN that reads first cannot be upgraded while another process writes; it fails without waiting.
 """
-
-
-class LedgerUnavailable(GatewayError):
-    """The ledger's database does not answer, or lacks its tables. Appends go on: they need only the journal."""
-
-    code = "ledger_unavailable"
-    status = 503
 
 
 @contextmanager

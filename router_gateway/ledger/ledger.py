@@ -15,11 +15,10 @@ from uuid import UUID
 
 from sqlalchemy import Engine
 
-from router_gateway.core.errors import LedgerFull
+from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query
 from router_gateway.ledger import reads
-from router_gateway.ledger.connections import LedgerUnavailable
 from router_gateway.ledger.engine import open_engine, schema_is_current
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.learnable import read_experience

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_gateway.api.boilerplate import BLOCKS, WRAPPERS, without_boilerplate
-from router_gateway.api.conversation import in_tool_loop, needs, query_text, session_key
+from router_gateway.api.conversation import in_tool_loop, needs, session_key
 from router_gateway.core.body import Body
+from router_gateway.embedding.boilerplate import BLOCKS, WRAPPERS, without_boilerplate
+from router_gateway.embedding.conversation import query_text
 
 QUESTION = "How do I sort a list in Python by two keys?"
 REMINDER = "<system-reminder>\nAs of today the following tools are available: <b>Bash</b>\n</system-reminder>"

@@ -4,9 +4,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from router_gateway.core.body import Body
+from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Endpoint, NamedPolicy, Queries, Scores
+from router_gateway.dispatch.usage import count_request_tokens
 from router_gateway.evaluation import replay
-from router_gateway.evaluation.replay import query_ids, route_offline
+from router_gateway.evaluation.replay import query_ids, query_of, route_offline
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy, InverseGap
@@ -100,14 +103,13 @@ def test_given_ids_reach_the_decisions(router_with, benchmark, embedding):
     assert not set(ids) & set(query_ids(benchmark))
 
 
-def test_input_tokens_are_the_recorded_ones_or_an_estimate(router_with, benchmark_of, policy):
-    nan = np.nan
-    benchmark = benchmark_of(
-        np.ones((2, 2)), np.ones((2, 2)), endpoints=NAMES, prompts=("a" * 41, "b" * 41),
-        tokens_input=np.array([[nan, 17.0], [nan, nan]]),
-    )  # fmt: skip
+def test_a_prompt_is_read_as_the_api_reads_it(router_with, benchmark_of, policy):
+    prompts = ("How far is the moon?", "<system-reminder>long\0</system-reminder> and\ud800 now?")
+    benchmark = benchmark_of(np.ones((2, 2)), np.ones((2, 2)), endpoints=NAMES, prompts=prompts)
     route_offline(router_with(Greedy()), benchmark, np.ones((2, 3), dtype=np.float32))
-    assert policy.seen == [(2, [17, 11])]
+    bodies = [Body.of({"model": "auto", "messages": [{"role": "user", "content": prompt}]}) for prompt in prompts]
+    assert policy.seen == [(2, [count_request_tokens(body) for body in bodies])]
+    assert query_of(prompts[1], uuid7()).text == "and\ufffd now?"
 
 
 def test_what_does_not_fit_is_refused(router_with, benchmark, embedding):

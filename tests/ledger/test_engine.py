@@ -9,9 +9,8 @@ import pytest
 from sqlalchemy import Engine, delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from router_gateway.core.errors import ConfigError
+from router_gateway.core.errors import ConfigError, LedgerUnavailable
 from router_gateway.core.ids import uuid7
-from router_gateway.ledger.connections import LedgerUnavailable
 from router_gateway.ledger.engine import migrate, migrations_dir, open_engine, schema_is_current
 from router_gateway.ledger.tables import attempts, decisions, feedback
 

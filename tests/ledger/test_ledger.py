@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_gateway.core.errors import LedgerFull
+from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt, Decision, Feedback, Query, Usage
-from router_gateway.ledger.connections import LedgerUnavailable
 from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger

@@ -1,0 +1,64 @@
+"""Which part of a conversation is embedded. Live requests and recorded prompts are read alike.
+
+Messages come in OpenAI's shape, or with Anthropic's content blocks. Nothing here raises on an odd shape:
+validation is done elsewhere, and what is not understood is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from router_gateway.embedding.boilerplate import without_boilerplate
+from router_gateway.embedding.canonical import clean
+
+_SHORT_BYTES = 20  # "yes", "fix it", "continue please"; a Chinese character counts three
+
+
+def query_text(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 4000) -> str:
+    """The text to embed: the newest user turn, its last `chars_max` characters.
+
+    Agents' boilerplate and tool results are left out. A turn is all that the user said since the assistant
+    last spoke; one too short to mean anything by itself ("continue") has the turn before in front of it.
+    NUL and lone surrogates come out as U+FFFD. Empty when the user said nothing.
+    """
+    pieces: list[str] = []  # newest first
+    untouched = ""
+    for message in reversed(messages if isinstance(messages, Sequence) else ()):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role == "assistant" and not _is_short(pieces):
+            break
+        if role != "user":
+            continue
+        said = "\n".join(_texts(message.get("content")))
+        untouched = untouched or said.strip()
+        meant = without_boilerplate(said)
+        if meant:
+            pieces.append(meant[-chars_max:])
+            if sum(map(len, pieces)) >= chars_max:
+                break
+    # When there is nothing but boilerplate, it was the question.
+    text = "\n".join(reversed(pieces)) or untouched
+    return clean(text[-chars_max:])
+
+
+def parts_of(content: object, *, depth: int = 1) -> Iterator[Mapping[str, Any]]:
+    """The parts of a content list; at depth 2 also those within them, as in a tool result with a picture."""
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, Mapping):
+            yield part
+            if depth > 1:
+                yield from parts_of(part.get("content"), depth=depth - 1)
+
+
+def _is_short(pieces: list[str]) -> bool:
+    return sum(len(piece.encode("utf-8", "replace")) for piece in pieces) < _SHORT_BYTES
+
+
+def _texts(content: object) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    for part in parts_of(content):
+        text = part.get("text")
+        if part.get("type") in ("text", "input_text") and isinstance(text, str):
+            yield text
