@@ -5,7 +5,8 @@ the recorded texts and token counts, sends `test` prompts through the openai SDK
 compares: the ledger's total with the recorded costs to the nano-dollar, the live decisions with the same
 `Router.route` offline, and the routed quality and cost with the baselines. Writes docs/results/real.json.
 
-The dial is chosen inside `train` (cross-validation); `test` is read once, at the end.
+The dial is chosen inside `train` by cross-validation: the cheapest one at which routing is as good as the best
+single endpoint, which is what an operator who must not lose quality would ask for.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ from router_gateway.core.types import Decision, Floats, Ints, NamedPolicy
 from router_gateway.evaluation import fitting
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.comparison import compare, table
-from router_gateway.evaluation.metrics import endpoint_points, value_at, zero_router
 from router_gateway.evaluation.replay import route_offline
 from router_gateway.evaluation.traffic import Sent, chosen_endpoints, send_all
 from router_gateway.routing.router import Router
@@ -146,18 +146,23 @@ def _write_and_load(settings: dict[str, Any], file: Path) -> Brain:
 
 
 def _choose_dial(brain: Brain, train: Benchmark, progress: Progress) -> float:
-    """The `worth_usd` with the largest mean gain over the zero router at equal cost, by folds inside train."""
+    """The smallest `worth_usd` at which routing is as good as the best single endpoint, by folds inside train.
+
+    Where none is that good, the one with the highest quality.
+    """
     task = progress.add_task("Embedding the train split", total=len(train))
     embedding = fitting.embed_all(brain.embedder, train.prompts, _advance(progress, task))
     fold = np.random.default_rng(0).permutation(len(train)) % _FOLDS
     task = progress.add_task("Choosing the dial inside train", total=_FOLDS * len(_WORTH_USD))
-    gains = np.zeros((_FOLDS, len(_WORTH_USD)))
+    quality = np.zeros((_FOLDS, len(_WORTH_USD)))
+    best_single = np.zeros(_FOLDS)
     for k in range(_FOLDS):
         fit, held = train.select(fold != k), train.select(fold == k)
         policy = registry.create("knn", _POLICY["params"])  # type: ignore[arg-type]
         policy.fit(fitting.experience_of(fit, embedding[fold != k], brain.embedder.space))
         cost = type(brain.cost)(endpoints=brain.endpoints)
         fitting.learn_lengths(cost, fit)
+        best_single[k] = held.mean_quality()[fit.mean_quality().argmax()]
         named = NamedPolicy(name="knn", version=0, policy=policy)
         for j, worth_usd in enumerate(_WORTH_USD):
             router = Router(
@@ -169,16 +174,11 @@ def _choose_dial(brain: Brain, train: Benchmark, progress: Progress) -> float:
                 space=brain.embedder.space,
                 worth_usd=float(worth_usd),
             )
-            gains[k, j] = _gain(held, route_offline(router, held, embedding[fold == k]).chosen)
+            chosen = route_offline(router, held, embedding[fold == k]).chosen
+            quality[k, j] = held.quality[np.arange(len(held)), chosen].mean()
             progress.advance(task)
-    return float(_WORTH_USD[gains.mean(axis=0).argmax()])
-
-
-def _gain(held: Benchmark, chosen: Ints) -> float:
-    rows = np.arange(len(held))
-    cost = float(held.cost_usd[rows, chosen].mean())
-    reachable = zero_router(endpoint_points(held.quality, held.cost_usd))
-    return float(held.quality[rows, chosen].mean() - value_at(reachable, cost))
+    good_enough = quality.mean(axis=0) >= best_single.mean()
+    return float(_WORTH_USD[good_enough.argmax() if good_enough.any() else quality.mean(axis=0).argmax()])
 
 
 @contextmanager

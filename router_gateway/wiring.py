@@ -232,11 +232,12 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         for name, means in ledger.output_tokens().items():
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
     meter = PrometheusMeter(brain.endpoints)
+    translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
     dispatcher = FallbackDispatcher(
         {endpoint.name: endpoint for endpoint in brain.endpoints},
         {
             "openai": PassthroughUpstream(secrets),
-            "litellm": LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params),
+            "litellm": translating,
         },
     )
     settings = config.embedder
@@ -265,6 +266,8 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         body_bytes_max=config.server.body_bytes_max,
         stream_ping_s=config.server.stream_ping_s,
         started_at=int(datetime.now(UTC).timestamp()),
+        # seconds of import: before the first request rather than under it, and only where it is needed
+        before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
     meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
     meter.watch("router_ledger_dropped", "Rows lost; must stay 0", lambda: ledger.counters.rows_lost)

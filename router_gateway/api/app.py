@@ -24,6 +24,8 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for prepare in parts.before_serving:
+            await prepare()
         yield
         await parts.gateway.aclose()
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from router_gateway.core.errors import GatewayError, RequestError, UpstreamError, UpstreamRateLimited
+from router_gateway.core.errors import GatewayError, UpstreamError, UpstreamRateLimited
 
 log = logging.getLogger(__name__)
 
 _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+_RETRY_AFTER_S = {429: 1, 503: 5}  # where nothing better is known
+
+
+class Overloaded(GatewayError):
+    """More requests are in flight than `server.requests_in_flight_max`."""
+
+    code = "overloaded"
+    status = 503
 
 
 def error_object(error: GatewayError) -> dict[str, Any]:
@@ -30,43 +38,29 @@ def error_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if isinstance(error, UpstreamRateLimited) and error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, UpstreamError):
+    elif isinstance(error, UpstreamError) and not isinstance(error, UpstreamRateLimited):
         headers["x-should-retry"] = "false"
-    if error.status == 503:
-        headers.setdefault("retry-after", "5")
+    if error.status in _RETRY_AFTER_S:
+        headers.setdefault("retry-after", str(_RETRY_AFTER_S[error.status]))
     return headers
 
 
-def error_response(error: GatewayError, headers: dict[str, str] | None = None) -> JSONResponse:
+def error_response(error: GatewayError, headers: dict[str, str] | None = None) -> Response:
     """The response for a GatewayError."""
-    return JSONResponse(
-        error_object(error), status_code=error.status, headers={**(headers or {}), **error_headers(error)}
-    )
+    return _response(error_object(error), error.status, {**(headers or {}), **error_headers(error)})
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers: FastAPI's own `{"detail": …}` and 422 must never leak."""
+    """Register the handlers: FastAPI's own `{"detail": …}` must never leak. What nobody foresaw ends in api/edge.py."""
     app.add_exception_handler(GatewayError, _gateway_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     if error.status >= 500 and not isinstance(error, UpstreamError):
         log.error("%s: %s", error.code, error.message)
-    return error_response(error, getattr(request.state, "headers", None))
-
-
-def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
-    if first["type"] == "json_invalid":
-        return error_response(RequestError("the body is not valid JSON"))
-    path = ".".join(where) or None
-    return error_response(RequestError(f"`{path}`: {first['msg']}" if path else first["msg"], param=path))
+    return error_response(error, request.state.headers)
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -74,9 +68,9 @@ def _http_error(request: Request, error: Exception) -> Response:
     code = _STATUS_CODES.get(error.status_code, "invalid_request")
     message = f"{request.method} {request.url.path}: {error.detail}"
     body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+    return _response(body, error.status_code, dict(error.headers or {}))
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
-    # Starlette logs the traceback itself; the client learns nothing of our insides.
-    return error_response(GatewayError("the gateway failed on this request; it has been logged"))
+def _response(body: dict[str, Any], status: int, headers: dict[str, str]) -> Response:
+    # ASCII: a message may quote a lone surrogate of the request, which UTF-8 cannot carry.
+    return Response(json.dumps(body), status_code=status, headers=headers, media_type="application/json")

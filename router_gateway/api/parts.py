@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from starlette.requests import Request
 
@@ -14,8 +12,6 @@ from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
 from router_gateway.gateway import Gateway
-
-_SAFE_ID = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +23,10 @@ class Parts:
     meter: PrometheusMeter
     ready: Callable[[], list[str]]
     body_bytes_max: int
+    requests_in_flight_max: int
     stream_ping_s: float
     started_at: int
+    before_serving: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
 def parts_of(request: Request) -> Parts:
@@ -50,10 +48,3 @@ async def read_body(request: Request, bytes_max: int) -> Body:
             raise too_large
         chunks.append(chunk)
     return Body.parse(b"".join(chunks))
-
-
-def request_ids(request: Request, query_id: UUID) -> dict[str, str]:
-    """Both spellings that SDKs read; an inbound id is honoured only when it is harmless."""
-    inbound = request.headers.get("x-request-id", "")
-    request_id = inbound if _SAFE_ID.match(inbound) else str(query_id)
-    return {"x-request-id": request_id, "request-id": request_id}

@@ -1,0 +1,79 @@
+"""The outermost layer: ids on every response, a bound on requests in flight, an end for what nobody caught."""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+from uuid import UUID
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from router_gateway.api.errors import Overloaded, error_response
+from router_gateway.core.errors import GatewayError
+from router_gateway.core.ids import uuid7
+
+log = logging.getLogger(__name__)
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PROBES = ("/health", "/livez", "/readyz", "/metrics")
+
+
+class Edge:
+    """Wraps the application.
+
+    `request.state.query_id` becomes the id of whatever is decided, `request.state.headers` a place for
+    headers that an error response is to carry as well. Beyond `in_flight_max` requests the next one gets
+    a 503; probes are always answered.
+    """
+
+    def __init__(self, app: ASGIApp, *, in_flight_max: int) -> None:
+        self._app = app
+        self._in_flight_max = in_flight_max
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        query_id, started = uuid7(), False
+        ids = _request_ids(Headers(scope=scope), query_id)
+        scope["state"] = {**scope.get("state", {}), "query_id": query_id, "headers": {}}
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), *ids]
+            await send(message)
+
+        if self._in_flight >= self._in_flight_max and not scope["path"].startswith(_PROBES):
+            await error_response(Overloaded("too many requests are in flight"))(scope, receive, sending)
+            return
+        self._in_flight += 1
+        try:
+            await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            pass  # it left while it was still sending: nobody is there to be told
+        except Exception as error:
+            log_failure("a request failed", error)
+            if not started:
+                told = GatewayError("the gateway failed on this request; it has been logged")
+                await error_response(told)(scope, receive, sending)
+        finally:
+            self._in_flight -= 1
+
+
+def log_failure(what: str, error: BaseException) -> None:
+    """Log where an unforeseen error came from, without its message: that may quote a prompt."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s\n%s", what, type(error).__name__, where)
+
+
+def _request_ids(headers: Headers, query_id: UUID) -> list[tuple[bytes, bytes]]:
+    """Both spellings that SDKs read; an inbound id is honoured only when it is harmless."""
+    inbound = headers.get("x-request-id", "")
+    request_id = (inbound if _SAFE_ID.fullmatch(inbound) else str(query_id)).encode()
+    return [(b"x-request-id", request_id), (b"request-id", request_id)]
