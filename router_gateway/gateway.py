@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, NotFound, RequestError
 from router_gateway.core.protocols import NamesNeighbours
-from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, Floats, Neighbour, Queries, Query
+from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, Floats, Neighbour, Queries, Query, Reason
 from router_gateway.dispatch.answer import Answer
 from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.upstream import Call
@@ -30,6 +31,12 @@ log = logging.getLogger(__name__)
 _NEIGHBOURS_SHOWN = 5
 _ROOM_WAIT_S = 5.0
 """How long a request waits for room in a full journal before it is refused."""
+
+
+def log_failure(what: str, error: BaseException) -> None:
+    """Log where an unforeseen error came from, without its message: that may quote a prompt."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error("%s: %s\n%s", what, type(error).__name__, where)
 
 
 class Meter(Protocol):
@@ -99,20 +106,24 @@ class Gateway:
     def endpoints(self) -> tuple[Endpoint, ...]:
         return self.routers[self.default_policy].endpoints
 
-    def router(self, name: str | None) -> Router:
-        """The router of a policy by name, or by name@version. Raises NotFound."""
+    def router(self, name: str | None, *, param: str = "model") -> Router:
+        """The router of a policy by name, or by name@version. Raises NotFound, naming the field `param`."""
         bare, _, version = (name or self.default_policy).partition("@")
         router = self.routers.get(bare)
         if router is None or (version and version != str(router.live().version)):
-            raise NotFound(f"no policy {name!r} is live here", param="model", code="model_not_found")
+            raise NotFound(f"no policy {name!r} is live here", param=param, code="model_not_found")
         return router
 
-    async def answer(self, ask: Ask) -> Served:
-        """Decide, write the decision down, send, and return with the first content byte in hand."""
+    async def answer(self, ask: Ask, decided: Callable[[Decision], None] = lambda _: None) -> Served:
+        """Decide, write the decision down, send, and return with the first content byte in hand.
+
+        `decided` is told the decision as soon as it is written down.
+        """
         started = time.perf_counter()
         decision, vector, timings = await self.decide(ask)
         await self.ledger.wait_for_room(_ROOM_WAIT_S)
         self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+        decided(decision)
         timings.overhead_ms = (time.perf_counter() - started) * 1e3
         self.meter.decided(decision, timings)
         call = Call(
@@ -138,7 +149,8 @@ class Gateway:
         if query.pinned is not None:
             return router.decline(query, "pinned"), None, timings
         if not query.text:
-            return router.decline(query, "bypass", "the request has no text to route on"), None, timings
+            reason: Reason = "bypass" if query.held is None else "held:tool_state"
+            return router.decline(query, reason, "the request has no text to route on"), None, timings
         vector = None
         try:
             async with asyncio.timeout(self.routing_deadline_ms / 1e3):
@@ -158,7 +170,7 @@ class Gateway:
             detail = error.code
         except Exception as error:
             detail = type(error).__name__
-            log.exception("routing failed; the default endpoint serves %s", query.id)
+            log_failure(f"routing failed; the default endpoint serves {query.id}", error)
         return router.decline(query, "fallback:error", detail), vector, timings
 
     def neighbours(self, ask: Ask, vector: Floats | None) -> list[Neighbour] | None:
@@ -173,7 +185,11 @@ class Gateway:
             tokens_input=np.array([ask.query.tokens_input]),
             space=router.space,
         )
-        return policy.neighbours(queries, _NEIGHBOURS_SHOWN)[0]
+        try:
+            return policy.neighbours(queries, _NEIGHBOURS_SHOWN)[0]
+        except Exception as error:  # an answer that is paid for must not fail for want of its explanation
+            log_failure(f"{router.live().label} names no neighbours", error)
+            return None
 
     def feedback(self, feedback: Feedback) -> None:
         """Write down what somebody said of an answer."""

@@ -48,7 +48,6 @@ def serve(config: Config, *, progress: Progress) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                limit_concurrency=config.server.requests_in_flight_max,
                 timeout_graceful_shutdown=30,
             )
         )

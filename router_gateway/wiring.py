@@ -264,6 +264,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         meter=meter,
         ready=lambda: [] if ledger.ready() else ["ledger"],
         body_bytes_max=config.server.body_bytes_max,
+        requests_in_flight_max=config.server.requests_in_flight_max,
         stream_ping_s=config.server.stream_ping_s,
         started_at=int(datetime.now(UTC).timestamp()),
         # seconds of import: before the first request rather than under it, and only where it is needed

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from router_gateway import __version__
 from router_gateway.api import chat, errors, feedback, health, models, routing
+from router_gateway.api.edge import Edge
 from router_gateway.api.parts import Parts
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -29,9 +30,9 @@ def create_app(parts: Parts) -> FastAPI:
         yield
         await parts.gateway.aclose()
 
-    # curl -d sends no JSON content type; a JSON body is read as one all the same
-    app = FastAPI(title="Router Gateway", version=__version__, lifespan=lifespan, strict_content_type=False)
+    app = FastAPI(title="Router Gateway", version=__version__, lifespan=lifespan)
     app.state.parts = parts
+    app.add_middleware(Edge, in_flight_max=parts.requests_in_flight_max)
     errors.install(app)
     for prefix in _OPENAI_PREFIXES:
         _add(app, "POST", f"{prefix}/chat/completions", chat.chat_completions)
@@ -39,7 +40,7 @@ def create_app(parts: Parts) -> FastAPI:
         _add(app, "GET", f"{prefix}/models/{{model:path}}", models.get_model)
     _add(app, "POST", "/v1/routing/decide", routing.decide)
     _add(app, "GET", "/v1/routing/decisions/{decision_id}", routing.get_decision)
-    app.post("/v1/feedback", tags=["feedback"])(feedback.post_feedback)
+    _add(app, "POST", "/v1/feedback", feedback.post_feedback)
     for path in ("/health/liveness", "/health/live", "/health/liveliness", "/livez"):
         _add(app, "GET", path, health.live)
     for path in ("/health/readiness", "/health/ready", "/readyz"):

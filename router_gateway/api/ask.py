@@ -24,13 +24,13 @@ async def build_ask(
 ) -> tuple[Ask, wire.RoutingOptions]:
     """Raises RequestError, NotFound or ModelNotAllowed, each naming its field."""
     model = str(body["model"])
-    pinned, policy, suffix = resolve_model(gateway, model)
+    pinned, policy, suffix = resolve_model(gateway, key, model)
     if pinned is not None:
         endpoint = next(e for e in gateway.endpoints if e.name == pinned)
         if not wire.may_use(key.allows, endpoint.name, endpoint.model):
             raise ModelNotAllowed(f"this key may not use {model!r}", param="model")
     options = wire.routing_options(body, headers, suffix)
-    gateway.router(options.policy)  # an unknown policy is refused here, before anything is counted
+    gateway.router(options.policy, param="routing.policy")  # refused here, before anything is counted
     messages: list[dict[str, Any]] = body["messages"]
     query = Query(
         id=query_id,
@@ -59,7 +59,7 @@ async def build_ask(
     return ask, options
 
 
-def resolve_model(gateway: Gateway, model: str) -> tuple[str | None, str | None, str]:
+def resolve_model(gateway: Gateway, key: ApiKey, model: str) -> tuple[str | None, str | None, str]:
     """(pinned endpoint or None, policy or None, `auto:` suffix or "") for what the client called `model`."""
     for endpoint in gateway.endpoints:
         if model in (endpoint.name, endpoint.model):
@@ -70,7 +70,7 @@ def resolve_model(gateway: Gateway, model: str) -> tuple[str | None, str | None,
     if bare.partition("@")[0] in gateway.routers:
         gateway.router(bare)
         return None, bare, suffix
-    known = [AUTO, *gateway.routers, *(e.name for e in gateway.endpoints)]
+    known = [AUTO, *gateway.routers, *(e.name for e in gateway.endpoints if wire.may_use(key.allows, e.name, e.model))]
     raise NotFound(
         f"the model {model!r} does not exist; known: {', '.join(known[:20])}", param="model", code="model_not_found"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from router_gateway.core.errors import AuthError
+from router_gateway.core.errors import AuthError, LedgerUnavailable
 from router_gateway.ledger.keys import ApiKey
 
 _KEY_CHARS_MAX = 512
@@ -22,11 +22,13 @@ class Authenticator:
     """`find` asks the database; a revoked key stops working within `remember_s`.
 
     What is remembered is the key's digest, never the key, and unknown keys as well (bounded), so that
-    a client in a retry loop with a wrong key does not become a load on the database.
+    a client in a retry loop with a wrong key does not become a load on the database. While the database
+    is away, keys that were good when last looked up stay good for `outage_s`: requests go on.
     """
 
     find: Callable[[str], ApiKey | None]
     remember_s: float = 5.0
+    outage_s: float = 3600.0
     remembered_max: int = 10_000
     _remembered: OrderedDict[bytes, tuple[float, ApiKey | None]] = field(default_factory=OrderedDict)
 
@@ -49,7 +51,12 @@ class Authenticator:
         remembered = self._remembered.get(digest)
         if remembered is not None and now - remembered[0] < self.remember_s:
             return remembered[1]
-        key = await asyncio.to_thread(self.find, secret)
+        try:
+            key = await asyncio.to_thread(self.find, secret)
+        except LedgerUnavailable:
+            if remembered is None or remembered[1] is None or now - remembered[0] >= self.outage_s:
+                raise
+            return remembered[1]
         self._remembered[digest] = (now, key)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > self.remembered_max:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from router_gateway.api import explain, sse, wire
 from router_gateway.api.ask import build_ask
-from router_gateway.api.parts import Parts, parts_of, read_body, request_ids
+from router_gateway.api.parts import Parts, parts_of, read_body
 from router_gateway.core.body import Body
-from router_gateway.core.errors import GatewayError
-from router_gateway.core.ids import uuid7
+from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision
-from router_gateway.gateway import Ask, Served, Timings
+from router_gateway.gateway import Ask, Served
 
 _CLIENT_GONE = 499
 
 
 async def chat_completions(request: Request) -> Response:
     """Authenticate, read the few fields routing needs, and hand over to the gateway."""
-    parts, query_id = parts_of(request), uuid7()
-    request.state.headers = request_ids(request, query_id)
+    parts, query_id = parts_of(request), request.state.query_id
     key = await parts.auth(request)
     body = await read_body(request, parts.body_bytes_max)
     wire.check_chat(body)
@@ -39,7 +37,7 @@ async def chat_completions(request: Request) -> Response:
         return Response(status_code=_CLIENT_GONE)
     except GatewayError as error:
         if error.decision is not None:
-            request.state.headers |= decision_headers(parts, error.decision)
+            request.state.headers |= decision_headers(error.decision) | _served_by(parts, error.decision.endpoint)
         parts.meter.answered(model=ask.requested_model, status=error.status, stream=ask.stream)
         raise
 
@@ -47,83 +45,107 @@ async def chat_completions(request: Request) -> Response:
 async def _whole(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
     pending = asyncio.ensure_future(parts.gateway.answer(ask))
     await sse.first(pending, _gone(request), None)
-    served: Served = pending.result()
-    answer = served.answer
-    content = answer.content or b""
-    if explained and answer.status < 400:
-        neighbours = parts.gateway.neighbours(ask, served.vector)
-        content = Body.parse(content).amended({"routing": explain.routing_object(served.decision, neighbours)})
-    headers = request.state.headers | decision_headers(parts, served.decision, served)
+    served = pending.result()
+    content = served.answer.content or b""
+    if explained and served.answer.status < 400:
+        content = _with_routing(content, _routing(parts, ask, served))
+    headers = _headers(parts, served)
     headers["x-router-cost-usd"] = f"{nusd_to_usd(sum(a.cost_nusd for a in served.attempts)):.9f}"
+    return _relayed_whole(parts, served, content, headers)
+
+
+async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
+    decided: list[Decision] = []
+    pending = asyncio.ensure_future(parts.gateway.answer(ask, decided.append))
+    events = partial(_events, parts, ask, explained)
+    if not await sse.first(pending, _gone(request), parts.stream_ping_s):
+        # Still no content: commit to a 200 and keep the line warm. Who will answer is not known yet.
+        headers = decision_headers(decided[0]) if decided else {"x-router-decision-id": str(ask.query.id)}
+        pending.add_done_callback(partial(_count_late_failure, parts, ask))
+        warm = sse.pinged(pending, parts.stream_ping_s, events)
+        return sse.EventStream(warm, close=partial(_abandon, pending), headers=headers)
+    served = pending.result()
+    headers = _headers(parts, served)
+    if not served.answer.streamed:  # the upstream refused the request itself: a plain error, not a stream
+        return _relayed_whole(parts, served, served.answer.content or b"", headers)
+    return sse.EventStream(events(served), close=served.answer.aclose, headers=headers)
+
+
+def _relayed_whole(parts: Parts, served: Served, content: bytes, headers: dict[str, str]) -> Response:
+    answer = served.answer
     parts.meter.answered(model=answer.endpoint.name, status=answer.status, stream=False)
     return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
 
 
-async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
-    pending: asyncio.Future[Served] = asyncio.ensure_future(parts.gateway.answer(ask))
-    if not await sse.first(pending, _gone(request), parts.stream_ping_s):
-        # Still no content: commit to a 200 and keep the line warm.
-        later = asyncio.ensure_future(_events_of(pending, parts, ask, explained))
-        headers = request.state.headers | sse.STREAM_HEADERS
-        return StreamingResponse(sse.pinged(later, parts.stream_ping_s), media_type=sse.MEDIA_TYPE, headers=headers)
-    served = pending.result()
-    headers = request.state.headers | decision_headers(parts, served.decision, served)
-    parts.meter.answered(model=served.answer.endpoint.name, status=served.answer.status, stream=True)
-    if served.answer.status >= 400:  # the upstream refused the request itself: a plain error, not a stream
-        content = served.answer.content
-        return Response(content, status_code=served.answer.status, headers=headers, media_type="application/json")
-    events = sse.relay(served.answer, _last_chunk(parts, ask, served) if explained else None)
-    return StreamingResponse(events, media_type=sse.MEDIA_TYPE, headers=headers | sse.STREAM_HEADERS)
+def _events(parts: Parts, ask: Ask, explained: bool, served: Served) -> sse.Events:
+    """The stream of an answer; of a refusal that comes after the 200, its error as an event."""
+    answer = served.answer
+    parts.meter.answered(model=answer.endpoint.name, status=answer.status, stream=True)
+    if not answer.streamed:
+        return sse.once(answer.payload or {})
+    last = None
+    if explained:
+        last = {"object": "chat.completion.chunk", "choices": [], "routing": _routing(parts, ask, served)}
+    return sse.relay(answer, last)
 
 
-async def _events_of(pending: asyncio.Future[Served], parts: Parts, ask: Ask, explained: bool) -> AsyncIterator[bytes]:
-    try:
-        served = await pending
-    except asyncio.CancelledError:
-        await sse.cancel(pending)
-        raise
-    parts.meter.answered(model=served.answer.endpoint.name, status=served.answer.status, stream=True)
-    return sse.relay(served.answer, _last_chunk(parts, ask, served) if explained else None)
+def _count_late_failure(parts: Parts, ask: Ask, pending: asyncio.Future[Served]) -> None:
+    if not pending.cancelled() and isinstance(error := pending.exception(), GatewayError):
+        parts.meter.answered(model=ask.requested_model, status=error.status, stream=True)
 
 
-def _last_chunk(parts: Parts, ask: Ask, served: Served) -> dict[str, Any]:
-    """A chunk without choices that carries the `routing` object."""
-    return {
-        "id": str(ask.query.id),
-        "object": "chat.completion.chunk",
-        "created": int(served.decision.at.timestamp()),
-        "model": served.answer.endpoint.name,
-        "choices": [],
-        "routing": explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector)),
-    }
+async def _abandon(pending: asyncio.Future[Served]) -> None:
+    """Cancel what is still under way, and close an answer that nobody came to read."""
+    await sse.cancel(pending)
+    if not pending.cancelled() and pending.exception() is None:
+        await pending.result().answer.aclose()
 
 
-def decision_headers(parts: Parts, decision: Decision, served: Served | None = None) -> dict[str, str]:
-    """The `x-router-*` headers: closed sets and numbers, never free text."""
-    chosen = next(e for e in parts.gateway.endpoints if e.name == decision.endpoint)
-    endpoint = served.answer.endpoint if served else chosen
+def decision_headers(decision: Decision) -> dict[str, str]:
+    """What was decided, as `x-router-*` headers: closed sets and numbers, never free text."""
     headers = {
         "x-router-decision-id": str(decision.query_id),
         "x-router-policy": decision.policy,
-        "x-router-model": endpoint.name,
-        "x-router-provider": endpoint.provider,
         "x-router-reason": decision.reason,
         "x-router-cache": "off",
     }
     if (confidence := explain.confidence(decision)) is not None:
         headers["x-router-confidence"] = f"{confidence:.3f}"
-    if served is not None:
-        timings: Timings = served.timings
-        headers["x-router-attempts"] = str(_tries(served))
-        headers["x-router-overhead-ms"] = f"{timings.overhead_ms:.2f}"
-        stages = f"embed;dur={timings.embed_ms:.2f}, route;dur={timings.route_ms:.2f}"
-        headers["server-timing"] = f"{stages}, upstream;dur={timings.upstream_ms:.2f}"
     return headers
+
+
+def _headers(parts: Parts, served: Served) -> dict[str, str]:
+    """What was decided, who answered, after how many tries and how long."""
+    timings = served.timings
+    stages = f"embed;dur={timings.embed_ms:.2f}, route;dur={timings.route_ms:.2f}"
+    return {
+        **decision_headers(served.decision),
+        **_served_by(parts, served.answer.endpoint.name),
+        "x-router-attempts": str(_tries(served)),
+        "x-router-overhead-ms": f"{timings.overhead_ms:.2f}",
+        "server-timing": f"{stages}, upstream;dur={timings.upstream_ms:.2f}",
+    }
+
+
+def _served_by(parts: Parts, name: str) -> dict[str, str]:
+    endpoint = next(e for e in parts.gateway.endpoints if e.name == name)
+    return {"x-router-model": endpoint.name, "x-router-provider": endpoint.provider}
 
 
 def _tries(served: Served) -> int:
     """Tries so far; a stream's own is not over yet when its headers are sent."""
     return max((a.number for a in served.attempts), default=0) + int(served.answer.streamed)
+
+
+def _routing(parts: Parts, ask: Ask, served: Served) -> dict[str, Any]:
+    return explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector))
+
+
+def _with_routing(content: bytes, routing: dict[str, Any]) -> bytes:
+    try:
+        return Body.parse(content).amended({"routing": routing})
+    except RequestError:  # JSON with a member twice, or NaN: it is paid for, and goes out as it came
+        return content
 
 
 async def _gone(request: Request) -> None:

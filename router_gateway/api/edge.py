@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import traceback
 from uuid import UUID
 
 from starlette.datastructures import Headers
@@ -14,8 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from router_gateway.api.errors import Overloaded, error_response
 from router_gateway.core.errors import GatewayError
 from router_gateway.core.ids import uuid7
-
-log = logging.getLogger(__name__)
+from router_gateway.gateway import log_failure
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _PROBES = ("/health", "/livez", "/readyz", "/metrics")
@@ -64,12 +61,6 @@ class Edge:
                 await error_response(told)(scope, receive, sending)
         finally:
             self._in_flight -= 1
-
-
-def log_failure(what: str, error: BaseException) -> None:
-    """Log where an unforeseen error came from, without its message: that may quote a prompt."""
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("%s: %s\n%s", what, type(error).__name__, where)
 
 
 def _request_ids(headers: Headers, query_id: UUID) -> list[tuple[bytes, bytes]]:

@@ -8,15 +8,19 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
-from router_gateway.api.parts import parts_of
-from router_gateway.core.errors import NotFound
+from router_gateway.api.parts import parts_of, read_body
+from router_gateway.core.body import Body
+from router_gateway.core.errors import NotFound, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Feedback, FeedbackSource
 
 _VERDICT_QUALITY = {"good": 1.0, "bad": 0.0}
+_BODY_BYTES_MAX = 64 * 1024
+_FIELD_CHARS_SHOWN = 64
 
 
 class FeedbackBody(BaseModel):
@@ -32,17 +36,12 @@ class FeedbackBody(BaseModel):
     comment: Annotated[str, Field(max_length=2_000)] | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
-    @model_validator(mode="after")
-    def _one_of(self) -> FeedbackBody:
-        if (self.score is None) == (self.verdict is None):
-            raise ValueError("give either score or verdict")
-        return self
 
-
-async def post_feedback(request: Request, body: FeedbackBody) -> dict[str, str]:
+async def post_feedback(request: Request) -> Response:
     """Record it. Repeating a request with the same `idempotency_key` changes nothing."""
     parts = parts_of(request)
     key = await parts.auth(request)
+    body = _checked(await read_body(request, min(parts.body_bytes_max, _BODY_BYTES_MAX)))
     known = await asyncio.to_thread(parts.gateway.ledger.decision, body.decision_id)
     if known is None or known.tenant != key.tenant:
         raise NotFound(f"no decision {body.decision_id}", param="decision_id")
@@ -58,7 +57,22 @@ async def post_feedback(request: Request, body: FeedbackBody) -> dict[str, str]:
         comment=body.comment,
     )
     parts.gateway.feedback(feedback)
-    return {"id": str(feedback.id), "decision_id": str(body.decision_id), "status": "recorded"}
+    return JSONResponse({"id": str(feedback.id), "decision_id": str(body.decision_id), "status": "recorded"})
+
+
+def _checked(body: Body) -> FeedbackBody:
+    """Raise RequestError naming the first field that is wrong."""
+    try:
+        checked = FeedbackBody.model_validate(body.values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = ".".join(map(str, first["loc"]))[:_FIELD_CHARS_SHOWN]
+        if first["type"] == "extra_forbidden":
+            raise RequestError(f"`{path}` is not supported", param=path, code="unsupported_parameter") from None
+        raise RequestError(f"`{path}`: {first['msg']}", param=path) from None
+    if (checked.score is None) == (checked.verdict is None):
+        raise RequestError("give either `score` or `verdict`", param="score")
+    return checked
 
 
 def _feedback_id(tenant: str, body: FeedbackBody) -> UUID:

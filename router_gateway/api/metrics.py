@@ -12,6 +12,17 @@ from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback
 from router_gateway.gateway import Timings
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+_OUTCOMES = frozenset(
+    {
+        "ok",
+        "client_closed",
+        "invalid_request",
+        "context_length_exceeded",
+        "rate_limit_exceeded",
+        "upstream_error",
+        "upstream_timeout",
+    }
+)
 _PROPENSITY = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
@@ -65,7 +76,7 @@ class PrometheusMeter:
 
     def attempted(self, attempt: Attempt) -> None:
         endpoint = self._endpoints[attempt.endpoint]
-        self._attempts.labels(endpoint.provider, attempt.endpoint, attempt.error or "ok").inc()
+        self._attempts.labels(endpoint.provider, attempt.endpoint, _outcome(attempt)).inc()
         if attempt.first_byte_ms is not None:
             self._first_byte.labels(attempt.endpoint).observe(attempt.first_byte_ms / 1e3)
         self._cost.labels(attempt.endpoint).inc(nusd_to_usd(attempt.cost_nusd))
@@ -84,6 +95,12 @@ class PrometheusMeter:
 
     def _known(self, model: str) -> str:
         return model if model in self._endpoints else "other"
+
+
+def _outcome(attempt: Attempt) -> str:
+    """One of a closed set: an upstream's own error codes are words of its choice."""
+    said = attempt.error or "ok"
+    return said if said in _OUTCOMES else "refused"
 
 
 def _state_of(states: Callable[[], Mapping[str, int]], name: str) -> float:

@@ -26,7 +26,7 @@ async def list_models(request: Request) -> Response:
     if "anthropic-version" not in request.headers:
         return JSONResponse({"object": "list", "data": models})
     data = [_anthropic(model) for model in models]
-    ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+    ids = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {"first_id": None, "last_id": None}
     return JSONResponse({"data": data, "has_more": False, **ids})
 
 
@@ -37,12 +37,12 @@ async def get_model(request: Request) -> Response:
     for model in _models(parts, await parts.auth(request)):
         if model["id"] == wanted:
             return JSONResponse(_anthropic(model) if "anthropic-version" in request.headers else model)
-    raise NotFound(f"the model {wanted!r} does not exist", param="model", code="model_not_found")
+    raise NotFound(f"the model {wanted[:100]!r} does not exist", param="model", code="model_not_found")
 
 
 def _models(parts: Parts, key: ApiKey) -> Iterator[dict[str, Any]]:
     pool = [e for e in parts.gateway.endpoints if may_use(key.allows, e.name, e.model)]
-    for alias in (AUTO, *parts.gateway.routers):
+    for alias in (AUTO, *parts.gateway.routers) if pool else ():
         yield _base(alias, parts.started_at, _ALIAS_OWNER) | _range(pool)
     for endpoint in pool:
         yield _base(endpoint.name, parts.started_at, endpoint.provider) | {
@@ -64,8 +64,6 @@ def _base(name: str, created: int, owner: str) -> dict[str, Any]:
 
 def _range(pool: list[Endpoint]) -> dict[str, Any]:
     """A routed alias has a price range, never one price."""
-    if not pool:
-        return {}
     inputs = [e.price_input_usd_per_mtok for e in pool]
     outputs = [e.price_output_usd_per_mtok for e in pool]
     return {

@@ -11,26 +11,28 @@ from starlette.responses import JSONResponse, Response
 
 from router_gateway.api import explain, wire
 from router_gateway.api.ask import AUTO, build_ask
-from router_gateway.api.parts import parts_of, read_body, request_ids
+from router_gateway.api.parts import parts_of, read_body
 from router_gateway.core.body import Body
 from router_gateway.core.errors import NotFound, RequestError
-from router_gateway.core.ids import uuid7
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Attempt, Feedback
+from router_gateway.ledger.ledger import Ledger
+from router_gateway.ledger.reads import DecisionRecord
+
+_DRAIN_S = 2.0
 
 
 async def decide(request: Request) -> Response:
     """Decide a Chat Completions, Responses or Messages body without sending it anywhere."""
-    parts, query_id = parts_of(request), uuid7()
-    request.state.headers = request_ids(request, query_id)
+    parts = parts_of(request)
     key = await parts.auth(request)
     body = _as_chat(await read_body(request, parts.body_bytes_max))
     wire.check_chat(body)
-    ask, _ = await build_ask(parts.gateway, key, query_id, body, request.headers)
+    ask, _ = await build_ask(parts.gateway, key, request.state.query_id, body, request.headers)
     decision, vector, timings = await parts.gateway.decide(ask)
     explained = explain.routing_object(decision, parts.gateway.neighbours(ask, vector))
     explained["timings"] = {"embed_ms": timings.embed_ms, "route_ms": timings.route_ms}
-    return JSONResponse(explained, headers=request.state.headers)
+    return JSONResponse(explained)
 
 
 async def get_decision(request: Request) -> Response:
@@ -41,8 +43,8 @@ async def get_decision(request: Request) -> Response:
     try:
         decision_id = UUID(wanted)
     except ValueError:
-        raise RequestError(f"{wanted!r} is not a decision id", param="decision_id") from None
-    record = await asyncio.to_thread(parts.gateway.ledger.decision, decision_id)
+        raise RequestError(f"{wanted[:64]!r} is not a decision id", param="decision_id") from None
+    record = await asyncio.to_thread(_settled, parts.gateway.ledger, decision_id)
     if record is None or record.tenant != key.tenant:
         raise NotFound(f"no decision {decision_id}", param="decision_id")
     return JSONResponse(
@@ -54,6 +56,12 @@ async def get_decision(request: Request) -> Response:
             "feedback": [_feedback(feedback) for feedback in record.feedback],
         }
     )
+
+
+def _settled(ledger: Ledger, decision_id: UUID) -> DecisionRecord | None:
+    """The decision, with the attempts and the feedback that are still on their way to the database."""
+    ledger.drain(_DRAIN_S)
+    return ledger.decision(decision_id)
 
 
 def _as_chat(body: Body) -> Body:

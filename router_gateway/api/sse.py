@@ -4,22 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 import anyio
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from router_gateway.api.errors import error_object
 from router_gateway.core.errors import GatewayError
 from router_gateway.dispatch.answer import Answer
+from router_gateway.gateway import log_failure
 
-log = logging.getLogger(__name__)
+T = TypeVar("T")
+Events = AsyncGenerator[bytes, None]
 
 PING = b": ping\n\n"
 _DONE = b"data: [DONE]"
-STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-MEDIA_TYPE = "text/event-stream; charset=utf-8"
+_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+_HEAD = ("id", "created", "model")
+
+
+class EventStream(StreamingResponse):
+    """A response of server-sent events.
+
+    `close` is awaited at the end, however it comes: a client may leave even before the first event is
+    asked for, and then no `finally` inside `events` would run.
+    """
+
+    def __init__(self, events: Events, *, close: Callable[[], Awaitable[None]], headers: dict[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream; charset=utf-8", headers=headers | _HEADERS)
+        self._events = events
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._events.aclose()
+                await self._close()
 
 
 def event(payload: dict[str, Any]) -> bytes:
@@ -27,29 +52,33 @@ def event(payload: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(payload, separators=(",", ":")).encode() + b"\n\n"
 
 
-async def relay(answer: Answer, last: dict[str, Any] | None = None) -> AsyncIterator[bytes]:
+async def once(payload: dict[str, Any]) -> Events:
+    """A stream of a single event."""
+    yield event(payload)
+
+
+async def relay(answer: Answer, last: dict[str, Any] | None = None) -> Events:
     """The answer's events as they come; `last` is sent as one more chunk before `[DONE]`.
 
     A failure after the first byte becomes an error event, and the stream ends without `[DONE]`.
     """
+    first: bytes | None = None
     try:
         async for chunk in answer.events():
+            first = first or chunk
             if last is not None and chunk.startswith(_DONE):
-                yield event(last)
+                yield event(_head_of(first) | last)
             yield chunk
-    except GatewayError as error:
-        yield event(error_object(error))
-    except Exception:
-        log.exception("the relay of a stream failed")
-        yield event(error_object(GatewayError("the gateway failed on this stream; it has been logged")))
+    except Exception as error:
+        yield failure(error)
     finally:
         # The client may be gone and this task cancelled: the upstream must be told all the same.
         with anyio.CancelScope(shield=True):
             await answer.aclose()
 
 
-async def pinged(pending: asyncio.Future[AsyncIterator[bytes]], every_s: float) -> AsyncIterator[bytes]:
-    """Comments while the first content is awaited, so that no proxy closes an idle stream; then the stream.
+async def pinged(pending: asyncio.Future[T], every_s: float, relayed: Callable[[T], Events]) -> Events:
+    """Comments until `pending` is there, so that no proxy closes an idle stream; then what `relayed` makes of it.
 
     The 200 is out by then: a failure can only be told in-band.
     """
@@ -57,18 +86,23 @@ async def pinged(pending: asyncio.Future[AsyncIterator[bytes]], every_s: float) 
         while not pending.done():
             yield PING
             await asyncio.wait({pending}, timeout=every_s)
-        async for chunk in pending.result():
-            yield chunk
-    except GatewayError as error:
-        yield event(error_object(error))
-    finally:
-        await cancel(pending)
+        async with aclosing(relayed(pending.result())) as events:
+            async for chunk in events:
+                yield chunk
+    except Exception as error:
+        yield failure(error)
+
+
+def failure(error: Exception) -> bytes:
+    """The error event; what nobody foresaw is logged and not told."""
+    if not isinstance(error, GatewayError):
+        log_failure("a stream failed", error)
+        error = GatewayError("the gateway failed on this stream; it has been logged")
+    return event(error_object(error))
 
 
 async def cancel(work: asyncio.Future[Any]) -> None:
     """Cancel and wait until it has cleaned up, even when we are being cancelled ourselves."""
-    if work.done():
-        return
     work.cancel()
     with anyio.CancelScope(shield=True):
         await asyncio.wait({work})
@@ -93,3 +127,9 @@ async def first(work: asyncio.Future[Any], gone: Awaitable[Any], within_s: float
 
 class ClientGone(Exception):
     """The client closed the connection before the answer began; nobody is left to tell."""
+
+
+def _head_of(chunk: bytes) -> dict[str, Any]:
+    """What all chunks of a stream have in common."""
+    said = json.loads(chunk.removeprefix(b"data:"))
+    return {name: said[name] for name in _HEAD if name in said}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,9 +14,14 @@ from router_gateway.core.types import Preferences
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 _MESSAGES_MAX = 10_000
+_MODEL_CHARS_MAX = 256
 _GLOBS_MAX = 100
+_GLOB_CHARS_MAX = 256
+_NAME_CHARS_SHOWN = 64
+_TOKENS_MAX = 1_000_000_000
+_DEADLINE_MS_MAX = 86_400_000.0
 _SUFFIX_WORTH_USD = {"floor": 1e-9, "quality": 1e9}
-"""`auto:floor` takes the cheapest endpoint, `auto:quality` the best: the dial at its two ends."""
+"""`auto:floor` takes the cheapest endpoint, `auto:quality` the best: the dial at its two ends, which bound it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +38,9 @@ class RoutingOptions:
 def check_chat(body: Body) -> None:
     """Raise RequestError, naming the field, unless the body is a Chat Completions request we can route."""
     model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise RequestError("`model` must be a non-empty string", param="model", code=_missing(body, "model"))
+    if not isinstance(model, str) or not 0 < len(model) <= _MODEL_CHARS_MAX:
+        words = f"a string of 1 to {_MODEL_CHARS_MAX} characters"
+        raise RequestError(f"`model` must be {words}", param="model", code=_missing(body, "model"))
     messages = body.get("messages")
     if not isinstance(messages, list):
         raise RequestError("`messages` must be a list", param="messages", code=_missing(body, "messages"))
@@ -46,8 +52,8 @@ def check_chat(body: Body) -> None:
         _check_message(f"messages[{index}]", message)
     for name in ("max_tokens", "max_completion_tokens"):
         value = body.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise RequestError(f"`{name}` must be a positive integer", param=name)
+        if value is not None and (type(value) is not int or not 1 <= value <= _TOKENS_MAX):
+            raise RequestError(f"`{name}` must be an integer from 1 to {_TOKENS_MAX}", param=name)
     _expect(body, "stream", bool, "true or false")
     _expect(body, "stream_options", dict, "an object")
     _expect(body, "tools", list, "a list")
@@ -74,16 +80,16 @@ def routing_options(body: Body, headers: Mapping[str, str], suffix: str) -> Rout
     if routing is not None and not isinstance(routing, dict):
         raise RequestError("`routing` must be an object", param="routing")
     wish = _Reader(routing or {})
-    worth_usd = wish.number("worth_usd", above=0.0)
+    worth_usd = wish.number("worth_usd", least=_SUFFIX_WORTH_USD["floor"], most=_SUFFIX_WORTH_USD["quality"])
+    if suffix and suffix not in _SUFFIX_WORTH_USD:
+        known = ", ".join(f"auto:{name}" for name in _SUFFIX_WORTH_USD)
+        raise RequestError(f"unknown model suffix {suffix!r}; known: {known}", param="model")
     if worth_usd is None and suffix:
-        if suffix not in _SUFFIX_WORTH_USD:
-            known = ", ".join(f"auto:{name}" for name in _SUFFIX_WORTH_USD)
-            raise RequestError(f"unknown model suffix {suffix!r}; known: {known}", param="model")
         worth_usd = _SUFFIX_WORTH_USD[suffix]
     data_collection = wish.word("data_collection")
     if data_collection not in (None, "allow", "deny"):
         raise RequestError('`routing.data_collection` must be "allow" or "deny"', param="routing.data_collection")
-    deadline_ms = wish.number("deadline_ms", above=0.0)
+    deadline_ms = wish.number("deadline_ms", least=1.0, most=_DEADLINE_MS_MAX)
     options = RoutingOptions(
         policy=wish.word("policy") or headers.get("x-router-policy"),
         preferences=Preferences(
@@ -112,7 +118,8 @@ def may_use(allows: tuple[str, ...], *names: str) -> bool:
 def _check_message(path: str, message: Any) -> None:
     if not isinstance(message, dict):
         raise RequestError(f"`{path}` must be an object", param=path)
-    if message.get("role") not in _ROLES:
+    role = message.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
         raise RequestError(f"`{path}.role` must be one of {', '.join(sorted(_ROLES))}", param=f"{path}.role")
     content = message.get("content")
     if not isinstance(content, str | list | None):
@@ -131,23 +138,24 @@ def _missing(body: Body, name: str) -> str:
     return "invalid_type" if name in body else "missing_required_parameter"
 
 
+def _is_glob(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _GLOB_CHARS_MAX
+
+
 class _Reader:
     """Takes typed members out of the `routing` object; what is left at the end is unknown."""
 
     def __init__(self, members: Mapping[str, Any]) -> None:
         self._left = dict(members)
 
-    def number(
-        self, name: str, *, above: float | None = None, least: float | None = None, most: float = math.inf
-    ) -> float | None:
+    def number(self, name: str, *, least: float, most: float = sys.float_info.max) -> float | None:
         value = self._left.pop(name, None)
         if value is None:
             return None
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-            raise self._wrong(name, "a finite number")
-        if (above is not None and value <= above) or (least is not None and value < least) or value > most:
-            bounds = f"above {above:g}" if above is not None else f"at least {least:g}"
-            raise self._wrong(name, bounds + (f" and at most {most:g}" if math.isfinite(most) else ""))
+        if type(value) not in (int, float):
+            raise self._wrong(name, "a number")
+        if not least <= value <= most:  # an integer may exceed every float, so it is compared before it is one
+            raise self._wrong(name, f"a number from {least:g} to {most:g}")
         return float(value)
 
     def word(self, name: str) -> str | None:
@@ -163,13 +171,16 @@ class _Reader:
         return default if value is None else value
 
     def globs(self, name: str) -> tuple[str, ...]:
-        value = self._left.pop(name, None) or []
-        if not isinstance(value, list) or len(value) > _GLOBS_MAX or not all(isinstance(v, str) for v in value):
-            raise self._wrong(name, f"a list of at most {_GLOBS_MAX} strings")
+        value = self._left.pop(name, None)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or len(value) > _GLOBS_MAX or not all(map(_is_glob, value)):
+            raise self._wrong(name, f"a list of at most {_GLOBS_MAX} strings of 1 to {_GLOB_CHARS_MAX} characters")
         return tuple(value)
 
     def refuse_rest(self) -> None:
-        for name in self._left:
+        for left in self._left:
+            name = left[:_NAME_CHARS_SHOWN]
             raise RequestError(
                 f"`routing.{name}` is not supported", param=f"routing.{name}", code="unsupported_parameter"
             )
