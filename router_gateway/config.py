@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
@@ -24,6 +24,9 @@ REPLAY = "replay"
 """As an endpoint's `base_url`: the bundled replay server answers for it."""
 
 OPENAI_URL = "https://api.openai.com/v1"
+
+_ENV_PREFIX = "ROUTER_GATEWAY__"
+_ALIAS = "auto"  # what clients call the routed model
 
 Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -167,9 +170,7 @@ class EndpointSettings(_Section):
 class Config(BaseSettings):
     """The whole configuration; `load` is the way to make one."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="ROUTER_GATEWAY__", env_nested_delimiter="__"
-    )
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=_ENV_PREFIX, env_nested_delimiter="__")
 
     state_dir: Path = Path(".router-gateway")
     server: Server = Server()
@@ -218,13 +219,17 @@ def load(path: Path | None) -> Config:
     """
     source = path if path is not None else Path(__file__).with_name("demo.yaml")
     raw = _read(source)
-    problems = []
+    problems = _unknown_variables(os.environ)
     config = None
     try:
         config = Config(**raw)
     except ValidationError as error:
         problems += [_problem(e) for e in error.errors(include_url=False, include_input=False)]
-    problems += [p for p in _cross_checks(raw) if p not in problems]
+    except SettingsError as error:  # a variable that should hold JSON; the message names it without its value
+        problems.append(f"environment: {error}")
+    # What counts is the file with the environment laid over it; only where that is no configuration, the file.
+    settings = raw if config is None else config.model_dump()
+    problems += [p for p in _cross_checks(settings) if p not in problems]
     if problems or config is None:
         raise ConfigError(problems, hint=f"in {source.name}; gateway.example.yaml annotates every setting")
     return config
@@ -281,6 +286,13 @@ def _problem(error: Any) -> str:
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Pydantic refuses unknown members of a section, but passes over variables of no section."""
+    ours = [variable for variable in sorted(environ) if variable.upper().startswith(_ENV_PREFIX)]
+    sections = {variable: variable[len(_ENV_PREFIX) :].partition("__")[0].lower() for variable in ours}
+    return [f"{variable}: unknown setting" for variable in ours if sections[variable] not in Config.model_fields]
+
+
 def _cross_checks(raw: dict[str, Any]) -> list[str]:
     """Mistakes that no single field shows, looked for even when other fields are wrong."""
     problems = []
@@ -302,12 +314,22 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
     others = raw.get("other_policies")
     chosen = [("policy", raw.get("policy", {}))]
     chosen += [(f"other_policies.{i}", choice) for i, choice in enumerate(others if isinstance(others, list) else [])]
+    taken = {_ALIAS}
     for path, choice in chosen:
         if isinstance(choice, dict) and isinstance(choice.get("params", {}), dict):
+            name = str(choice.get("name", "knn"))
+            if name in taken:
+                problems.append(f"{path}.name: {name!r} is taken; a policy can be configured once")
+            taken.add(name)
             try:
-                registry.create(str(choice.get("name", "knn")), choice.get("params", {}))
+                registry.create(name, choice.get("params", {}))
             except PolicyError as error:
                 problems += [f"{path}: {line}" for line in error.message.splitlines()]
+    problems += [
+        f"endpoints.{i}.name: {name!r} is what clients call a policy, or the alias"
+        for i, name in enumerate(names)
+        if name in taken
+    ]
     return problems
 
 
