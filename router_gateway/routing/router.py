@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -32,6 +32,35 @@ _SOLE_REASON: dict[str, Reason] = {
     "capability": "gate:modality",
     "context": "fallback:context",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """What is known of a batch before the dial is read.
+
+    filters : each bool (Q, E), see `eligible_endpoints`
+    eligible : bool (Q, E), the filters and the queries' own bounds together
+    policy : label of the policy that scored
+    scores : (Q, E)
+    cost_usd : float64 (Q, E)
+    columns : int64 (Q, E), each row's columns cheapest first, then by name
+    """
+
+    filters: Mapping[str, Bools]
+    eligible: Bools
+    policy: str
+    scores: Scores
+    cost_usd: Floats
+    columns: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """An assessment at one dial: value, admission by the guard, and the rule's probabilities, each (Q, E)."""
+
+    value: Floats
+    admitted: Bools
+    probability: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,50 +97,68 @@ class Router:
         embedding : float32 (Q, d), in `space`
         Raises NoEligibleEndpoint (the client's fault) and whatever the policy raises.
         """
+        seen = self.assess(queries, embedding)
+        worth_usd = np.array([query.preferences.worth_usd or self.worth_usd for query in queries])
+        weighed = self.weigh(seen, worth_usd)
+        return [self._decide(query, row, seen, weighed, float(worth_usd[row])) for row, query in enumerate(queries)]
+
+    def assess(self, queries: Sequence[Query], embedding: Floats) -> Assessment:
+        """Eligibility, scores and prices: everything about a batch that the dial does not change."""
         filters = eligible_endpoints(queries, self.endpoints)
         eligible = candidates(filters, queries)
         named = self.live()
         scores = self._score(named, queries, embedding)
         cost_usd = self.cost.expected_usd(queries)
-        worth_usd = np.array([q.preferences.worth_usd or self.worth_usd for q in queries])
-        eligible = _within_bounds(queries, eligible, scores, cost_usd)
-        value = scores.quality - cost_usd / worth_usd[:, None]
-        admitted = eligible & self.guard.admits(value, scores.stddev, self._default)
-        admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, eligible)
+        return Assessment(
+            filters=filters,
+            eligible=_within_bounds(queries, eligible, scores, cost_usd),
+            policy=named.label,
+            scores=scores,
+            cost_usd=cost_usd,
+            columns=self._cheapest_first(cost_usd),
+        )
+
+    def weigh(self, seen: Assessment, worth_usd: Floats) -> Weighed:
+        """Values and probabilities at a dial; an evaluation sweeps it over one assessment.
+
+        worth_usd : float64 (Q,) or scalar, USD
+        """
+        scores = seen.scores
+        value = scores.quality - seen.cost_usd / np.broadcast_to(worth_usd, len(seen.cost_usd))[:, None]
+        admitted = seen.eligible & self.guard.admits(value, scores.stddev, self._default)
+        admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, seen.eligible)
         value = value + self.optimism * scores.stddev
-        columns = self._cheapest_first(cost_usd)
-        probability = self._probabilities(value, columns, admitted)
-        decisions = []
-        for row, query in enumerate(queries):
-            likeliest = int(columns[row][probability[row][columns[row]].argmax()])
-            chosen, propensity = likeliest, 1.0
-            if query.preferences.explore:
-                chosen, propensity = self._draw(query, probability[row])
-            reason = self._reason(chosen, likeliest, value[row], eligible[row], admitted[row])
-            if (cause := sole_cause(filters, row)) is not None:
-                reason = _SOLE_REASON[cause]
-            order = self._order(chosen, value[row], columns[row], eligible[row])
-            decisions.append(
-                Decision(
-                    query_id=query.id,
-                    at=datetime.now(UTC),
-                    endpoint=order[0],
-                    order=order,
-                    propensity=propensity,
-                    endpoints=self.names,
-                    quality=tuple(scores.quality[row].tolist()),
-                    stddev=tuple(scores.stddev[row].tolist()),
-                    cost_usd=tuple(cost_usd[row].tolist()),
-                    probability=tuple(probability[row].tolist()),
-                    eligible=tuple(eligible[row].tolist()),
-                    policy=named.label,
-                    rule=self.rule.name,
-                    worth_usd=float(worth_usd[row]),
-                    embedding_space=self.space,
-                    reason=reason,
-                )
-            )
-        return [self._held(query, decision) for query, decision in zip(queries, decisions, strict=True)]
+        return Weighed(value=value, admitted=admitted, probability=self._probabilities(value, seen.columns, admitted))
+
+    def _decide(self, query: Query, row: int, seen: Assessment, weighed: Weighed, worth_usd: float) -> Decision:
+        columns, probability, value = seen.columns[row], weighed.probability[row], weighed.value[row]
+        likeliest = int(columns[probability[columns].argmax()])
+        chosen, propensity = likeliest, 1.0
+        if query.preferences.explore:
+            chosen, propensity = self._draw(query, probability)
+        reason = self._reason(chosen, likeliest, value, seen.eligible[row], weighed.admitted[row])
+        if (cause := sole_cause(seen.filters, row)) is not None:
+            reason = _SOLE_REASON[cause]
+        order = self._order(chosen, value, columns, seen.eligible[row])
+        decision = Decision(
+            query_id=query.id,
+            at=datetime.now(UTC),
+            endpoint=order[0],
+            order=order,
+            propensity=propensity,
+            endpoints=self.names,
+            quality=tuple(seen.scores.quality[row].tolist()),
+            stddev=tuple(seen.scores.stddev[row].tolist()),
+            cost_usd=tuple(seen.cost_usd[row].tolist()),
+            probability=tuple(probability.tolist()),
+            eligible=tuple(seen.eligible[row].tolist()),
+            policy=seen.policy,
+            rule=self.rule.name,
+            worth_usd=worth_usd,
+            embedding_space=self.space,
+            reason=reason,
+        )
+        return self._held(query, decision)
 
     def decline(self, query: Query, reason: Reason, detail: str = "") -> Decision:
         """The decision when nothing was scored: pins, or routing that failed or was late. Propensity 0.
