@@ -131,7 +131,7 @@ class Gateway:
             body=ask.body,
             stream=ask.stream,
             wants_usage=ask.wants_usage,
-            deadline_s=ask.deadline_s,
+            deadline_s=_left_of(ask.deadline_s, started),
             headers=ask.headers,
         )
         attempts: list[Attempt] = []
@@ -197,17 +197,27 @@ class Gateway:
         self.meter.said(feedback)
 
     async def holds(self, query: Query) -> Query:
-        """The query, held to the endpoint that asked for the tool whose result it carries."""
+        """The query, held to the endpoint that asked for the tool whose result it carries.
+
+        A database that takes longer than routing may is not waited for: this process's answers count alone.
+        """
         if query.session is None:
             return query
-        return replace(query, held=await asyncio.to_thread(self.ledger.last_endpoint, query.session))
+        try:
+            async with asyncio.timeout(self.routing_deadline_ms / 1e3):
+                held = await asyncio.to_thread(self.ledger.last_endpoint, query.session)
+        except TimeoutError:
+            held = self.ledger.last_endpoint_here(query.session)
+        return replace(query, held=held)
 
     async def aclose(self) -> None:
         """Stop taking work and write everything down."""
-        await self.dispatcher.aclose()
-        await self.batcher.aclose()
-        self._routing_threads.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self.ledger.close)
+        try:
+            await self.dispatcher.aclose()
+            await self.batcher.aclose()
+        finally:  # whatever failed to close, what was spent is written down
+            self._routing_threads.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self.ledger.close)
 
     def _settle(self, attempts: list[Attempt], attempt: Attempt) -> None:
         attempts.append(attempt)
@@ -215,3 +225,8 @@ class Gateway:
         if self.learns_output_tokens:
             self.cost.observe([attempt])
         self.meter.attempted(attempt)
+
+
+def _left_of(deadline_s: float | None, started: float) -> float | None:
+    """What deciding has left of the request's deadline."""
+    return None if deadline_s is None else max(deadline_s - (time.perf_counter() - started), 0.0)

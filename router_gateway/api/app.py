@@ -25,10 +25,12 @@ def create_app(parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for prepare in parts.before_serving:
-            await prepare()
-        yield
-        await parts.gateway.aclose()
+        try:
+            for prepare in parts.before_serving:
+                await prepare()
+            yield
+        finally:
+            await parts.gateway.aclose()
 
     app = FastAPI(title="Router Gateway", version=__version__, lifespan=lifespan)
     app.state.parts = parts

@@ -61,15 +61,19 @@ async def build_ask(
 
 def resolve_model(gateway: Gateway, key: ApiKey, model: str) -> tuple[str | None, str | None, str]:
     """(pinned endpoint or None, policy or None, `auto:` suffix or "") for what the client called `model`."""
-    for endpoint in gateway.endpoints:
-        if model in (endpoint.name, endpoint.model):
-            return endpoint.name, None, ""
+    if any(endpoint.name == model for endpoint in gateway.endpoints):
+        return model, None, ""
     bare, _, suffix = model.partition(":")
     if bare == AUTO:
         return None, None, suffix
     if bare.partition("@")[0] in gateway.routers:
         gateway.router(bare)
         return None, bare, suffix
+    # A model id comes last, since it may also be a name that we gave; several endpoints may share one.
+    serving = [endpoint for endpoint in gateway.endpoints if endpoint.model == model]
+    if serving:
+        usable = [e for e in serving if wire.may_use(key.allows, e.name, e.model)]
+        return (usable or serving)[0].name, None, ""
     known = [AUTO, *gateway.routers, *(e.name for e in gateway.endpoints if wire.may_use(key.allows, e.name, e.model))]
     raise NotFound(
         f"the model {model!r} does not exist; known: {', '.join(known[:20])}", param="model", code="model_not_found"

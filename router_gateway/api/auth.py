@@ -17,20 +17,30 @@ from router_gateway.ledger.keys import ApiKey
 _KEY_CHARS_MAX = 512
 
 
+@dataclass(slots=True, kw_only=True)
+class _Remembered:
+    """What the database last said of a key, and when; `asked_s` also counts a question it left unanswered."""
+
+    key: ApiKey | None
+    found_s: float
+    asked_s: float
+
+
 @dataclass(kw_only=True)
 class Authenticator:
     """`find` asks the database; a revoked key stops working within `remember_s`.
 
     What is remembered is the key's digest, never the key, and unknown keys as well (bounded), so that
     a client in a retry loop with a wrong key does not become a load on the database. While the database
-    is away, keys that were good when last looked up stay good for `outage_s`: requests go on.
+    is away, keys that were good when last looked up stay good for `outage_s`, and it is asked for each of
+    them every `remember_s` only: requests go on.
     """
 
     find: Callable[[str], ApiKey | None]
     remember_s: float = 5.0
     outage_s: float = 3600.0
     remembered_max: int = 10_000
-    _remembered: OrderedDict[bytes, tuple[float, ApiKey | None]] = field(default_factory=OrderedDict)
+    _remembered: OrderedDict[bytes, _Remembered] = field(default_factory=OrderedDict)
 
     async def __call__(self, request: Request) -> ApiKey:
         """The key of a request, from `Authorization: Bearer` or `x-api-key`. Raises AuthError."""
@@ -49,15 +59,16 @@ class Authenticator:
         digest = hashlib.sha256(secret.encode("utf-8", "replace")).digest()
         now = time.monotonic()
         remembered = self._remembered.get(digest)
-        if remembered is not None and now - remembered[0] < self.remember_s:
-            return remembered[1]
+        if remembered is not None and now - remembered.asked_s < self.remember_s:
+            return remembered.key
         try:
             key = await asyncio.to_thread(self.find, secret)
         except LedgerUnavailable:
-            if remembered is None or remembered[1] is None or now - remembered[0] >= self.outage_s:
+            if remembered is None or remembered.key is None or now - remembered.found_s >= self.outage_s:
                 raise
-            return remembered[1]
-        self._remembered[digest] = (now, key)
+            remembered.asked_s = time.monotonic()  # the next request need not wait for the database to fail
+            return remembered.key
+        self._remembered[digest] = _Remembered(key=key, found_s=now, asked_s=now)
         self._remembered.move_to_end(digest)
         if len(self._remembered) > self.remembered_max:
             self._remembered.popitem(last=False)

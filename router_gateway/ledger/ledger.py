@@ -121,6 +121,11 @@ class Ledger:
             logger.warning("only this process's answers are known: %s", error)
         return max((answer for answer in known if answer is not None), default=(None, None))[1]
 
+    def last_endpoint_here(self, session: str) -> str | None:
+        """The same of this process's own recent answers; asks no database."""
+        answer = self._recent.answer(session)
+        return None if answer is None else answer[1]
+
     def spend_since(self, at: datetime, *, tenant: str | None = None) -> int:
         """Nano-dollars spent from `at` (timezone-aware) on, by one tenant or by all."""
         return reads.spend_nusd(self.engine, at, tenant)

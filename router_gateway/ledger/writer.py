@@ -66,6 +66,7 @@ class Writer:
         self._spill: deque[Record] = deque()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._ended = False
         self._moved = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._rows_written = 0
@@ -89,11 +90,11 @@ class Writer:
 
     def spill(self, record: Record) -> None:
         """Take a row that the journal's disk refused, in memory: only for money already spent."""
-        if len(self._spill) < _SPILL_ROWS_MAX:
+        if len(self._spill) < _SPILL_ROWS_MAX and not self._ended:
             self._spill.append(record)
             return
-        self._rows_lost += 1
-        logger.critical("lost a paid attempt, journal and memory are full: %s", _numbers(record))
+        why = "the ledger is closed" if self._ended else "journal and memory are full"
+        self._lose(record, why)
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until the database has every row that was here at the call. False when time ran out."""
@@ -114,9 +115,14 @@ class Writer:
         self._stopping.set()
         self._wake.set()
         self._thread.join()
-        for record in self._spill:
-            logger.critical("lost a paid attempt, the journal's disk refused it: %s", _numbers(record))
+        self._ended = True
+        while self._spill:
+            self._lose(self._spill.popleft(), "the journal's disk refused it")
         return drained
+
+    def _lose(self, record: Record, why: str) -> None:
+        self._rows_lost += 1
+        logger.critical("lost a paid attempt, %s: %s", why, _numbers(record))
 
     def _run(self) -> None:
         adopted_at = time.monotonic()

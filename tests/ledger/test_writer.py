@@ -214,6 +214,18 @@ def test_two_processes_share_a_journal_folder_and_a_database(database_url: str, 
     assert list((tmp_path / "journal").iterdir()) == []
 
 
+def test_a_paid_attempt_that_comes_after_the_end_is_counted_as_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    migrate(url := f"sqlite:///{tmp_path}/ledger.db")
+    ledger = Ledger.open(url, directory=tmp_path / "journal")
+    ledger.close()
+    ledger.record_attempt(an_attempt(cost_nusd=777))
+    assert ledger.counters.rows_lost == 1
+    assert ledger.counters.rows_waiting == 0
+    assert "cost_nusd=777" in caplog.text  # an operator can still add it to the bill
+
+
 def test_a_paid_attempt_that_the_disk_refuses_reaches_the_database_from_memory(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

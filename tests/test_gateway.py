@@ -1,0 +1,94 @@
+"""What the gateway promises of time and of its end, with a ledger and endpoints of the real kind."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+from starlette.requests import Request
+
+from router_gateway.api.auth import Authenticator
+from router_gateway.core.errors import LedgerFull, LedgerUnavailable
+from router_gateway.core.ids import uuid7
+from router_gateway.core.types import Feedback, Query
+from router_gateway.ledger.keys import Keys
+from tests.api.building import EASY, endpoint, running
+
+
+@pytest.fixture
+async def start(tmp_path):
+    async with AsyncExitStack() as stack:
+
+        async def make(**changes):
+            return await stack.enter_async_context(running(tmp_path, **changes))
+
+        yield make
+
+
+async def test_deciding_counts_against_the_deadline_of_a_request(start):
+    site = await start()
+    await site.chat(EASY, routing={"deadline_ms": 60_000})
+    (_, call), *_ = site.echo.calls
+    assert 0 < call.deadline_s < 60
+
+
+async def test_a_tool_result_does_not_wait_for_a_database_that_hangs(start):
+    site = await start()
+    record = await site.record_of(await site.chat(EASY, model="large"))
+    pool = site.ledger.engine.pool
+    with_nothing_left = [site.ledger.engine.connect() for _ in range(pool.size() + pool._max_overflow)]
+    site.gateway.routing_deadline_ms = 50.0
+    query = Query(id=uuid7(), text=EASY, tokens_input=1, session=record.session)
+    try:
+        async with asyncio.timeout(15):  # the pool itself would wait for 30 s
+            assert (await site.gateway.holds(query)).held == "large"
+    finally:
+        for connection in with_nothing_left:
+            connection.close()
+
+
+async def test_the_ledger_is_closed_even_when_nothing_else_can_be(start):
+    site = await start()
+
+    async def cannot():
+        raise RuntimeError("a connection that will not close")
+
+    site.echo.aclose = cannot
+    with pytest.raises(RuntimeError, match="will not close"):
+        await site.gateway.aclose()
+    del site.echo.aclose
+    said = Feedback(id=uuid7(), query_id=uuid7(), at=datetime.now(UTC), quality=1.0, source="user")
+    with pytest.raises(LedgerFull, match="closed"):
+        site.ledger.record_feedback(said)
+
+
+async def test_an_endpoints_name_comes_before_another_ones_model_id(start):
+    site = await start(endpoints=[endpoint("small", model="large"), endpoint("mid"), endpoint("large")])
+    assert (await site.chat(EASY, model="large")).headers["x-router-model"] == "large"
+
+
+async def test_of_endpoints_with_one_model_id_a_key_gets_the_one_it_may_use(start):
+    site = await start(endpoints=[endpoint("small", model="llama"), endpoint("mid"), endpoint("large", model="llama")])
+    key = site.keys.create("restricted", allows=("large",))
+    response = await site.chat(EASY, model="llama", headers={"authorization": f"Bearer {key}"})
+    assert response.headers["x-router-model"] == "large"
+
+
+async def test_an_outage_is_waited_for_once_in_a_while_and_not_by_every_request(start):
+    site = await start()
+    keys, asked, away = Keys(site.ledger.engine), 0, False
+
+    def find(secret):
+        nonlocal asked
+        asked += 1
+        if away:
+            raise LedgerUnavailable("the database is away")
+        return keys.find(secret)
+
+    authenticate = Authenticator(find=find, remember_s=1.0)
+    request = Request({"type": "http", "headers": [(b"x-api-key", site.key.encode())]})
+    known = await authenticate(request)
+    away = True
+    await asyncio.sleep(1.05)
+    assert [await authenticate(request) for _ in range(3)] == [known] * 3
+    assert asked == 2
