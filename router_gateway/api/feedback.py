@@ -80,4 +80,5 @@ def _feedback_id(tenant: str, body: FeedbackBody) -> UUID:
     if body.idempotency_key is None:
         return uuid7()
     seed = "\0".join((tenant, str(body.decision_id), body.idempotency_key))
-    return UUID(bytes=hashlib.blake2b(seed.encode("utf-8", "replace"), digest_size=16).digest(), version=8)
+    digest = int.from_bytes(hashlib.blake2b(seed.encode("utf-8", "replace"), digest_size=16).digest(), "big")
+    return UUID(int=digest & ~(0xF << 76 | 0b11 << 62) | 0x8 << 76 | 0b10 << 62)  # version 8, RFC 9562

@@ -27,7 +27,6 @@ async def decide(request: Request) -> Response:
     parts = parts_of(request)
     key = await parts.auth(request)
     body = _as_chat(await read_body(request, parts.body_bytes_max))
-    wire.check_chat(body)
     ask, _ = await build_ask(parts.gateway, key, request.state.query_id, body, request.headers)
     decision, vector, timings = await parts.gateway.decide(ask)
     explained = explain.routing_object(decision, parts.gateway.neighbours(ask, vector))
@@ -65,20 +64,30 @@ def _settled(ledger: Ledger, decision_id: UUID) -> DecisionRecord | None:
 
 
 def _as_chat(body: Body) -> Body:
-    """The Responses and Messages shapes read as a conversation; `model` defaults to `auto`."""
+    """The Responses and Messages shapes read as a conversation, checked; `model` defaults to `auto`."""
     values = dict(body.values)
     values.setdefault("model", AUTO)
     if "messages" not in values and "input" in values:
-        given = values["input"]
-        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
-        values["messages"] = [
-            m for m in messages if isinstance(m, dict) and "role" in m
-        ] if isinstance(messages, list) else messages  # fmt: skip
-        if values.get("max_output_tokens") is not None:
-            values["max_completion_tokens"] = values["max_output_tokens"]
-    if "system" in values and isinstance(values.get("messages"), list):
-        values["messages"] = [{"role": "system", "content": values["system"]}, *values["messages"]]
+        values["messages"] = _messages_of(values["input"])
+        values["system"] = values.get("instructions")
+        values["max_completion_tokens"] = values.get("max_output_tokens")
+    wire.check_chat(Body.of(values))
+    if (system := values.get("system")) is not None:
+        if not isinstance(system, str | list):
+            raise RequestError("`system` must be a string or a list of parts", param="system")
+        values["messages"] = [{"role": "system", "content": system}, *values["messages"]]
     return Body.of(values)
+
+
+def _messages_of(given: Any) -> list[Any]:
+    """The messages among a Responses request's `input` items."""
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise RequestError("`input` must be a string or a list of objects", param="input")
+    messages = [item for item in items if "role" in item]
+    if not messages:
+        raise RequestError("`input` holds no message", param="input")
+    return messages
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class Site:
     ledger: Ledger
     echo: EchoUpstream
     live: Mapping[str, LivePolicy]
+    auth: Authenticator
     missing: list[str]
     client: httpx.AsyncClient = field(init=False)
 
@@ -231,6 +232,7 @@ async def running(
             ledger=ledger,
             echo=echo,
             live=live,
+            auth=parts.auth,
             missing=missing,
         )
         async with site.client:
