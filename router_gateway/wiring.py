@@ -29,6 +29,8 @@ from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from router_gateway.api.metrics import PrometheusMeter
+    from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.gateway import Gateway
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
@@ -235,10 +237,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
     dispatcher = FallbackDispatcher(
         {endpoint.name: endpoint for endpoint in brain.endpoints},
-        {
-            "openai": PassthroughUpstream(secrets),
-            "litellm": translating,
-        },
+        {"openai": PassthroughUpstream(secrets), "litellm": translating},
     )
     settings = config.embedder
     gateway = Gateway(
@@ -270,10 +269,24 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
-    meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
-    meter.watch("router_ledger_dropped", "Rows lost; must stay 0", lambda: ledger.counters.rows_lost)
-    meter.watch_circuits(dispatcher.circuit_states)
+    _watch(meter, ledger, brain.embedder, dispatcher)
     return Built(app=create_app(parts), gateway=gateway, keys=keys)
+
+
+def _watch(meter: PrometheusMeter, ledger: Ledger, embedder: Embedder, dispatcher: FallbackDispatcher) -> None:
+    """Expose what the parts count themselves."""
+    from router_gateway.embedding.cache import CachingEmbedder
+
+    meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
+    meter.watch_counts("router_ledger_dropped", "Rows lost; must stay 0", (), lambda: {(): ledger.counters.rows_lost})
+    meter.watch_circuits(dispatcher.circuit_states)
+    if isinstance(embedder, CachingEmbedder):
+        meter.watch_counts(
+            "router_cache_requests",
+            "Look-ups in a cache",
+            ("kind", "outcome"),
+            lambda: {("embedding", "hit"): embedder.hits, ("embedding", "miss"): embedder.misses},
+        )
 
 
 def replay_app(config: Config, hit_log: Path | None) -> Any:

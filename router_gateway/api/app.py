@@ -34,7 +34,7 @@ def create_app(parts: Parts) -> FastAPI:
 
     app = FastAPI(title="Router Gateway", version=__version__, lifespan=lifespan)
     app.state.parts = parts
-    app.add_middleware(Edge, in_flight_max=parts.requests_in_flight_max)
+    app.add_middleware(Edge, in_flight_max=parts.requests_in_flight_max, clock=parts.meter)
     errors.install(app)
     for prefix in _OPENAI_PREFIXES:
         _add(app, "POST", f"{prefix}/chat/completions", chat.chat_completions)

@@ -24,6 +24,7 @@ _CLIENT_GONE = 499
 async def chat_completions(request: Request) -> Response:
     """Authenticate, read the few fields routing needs, and hand over to the gateway."""
     parts, query_id = parts_of(request), request.state.query_id
+    request.state.api = "chat"
     key = await parts.auth(request)
     body = await read_body(request, parts.body_bytes_max)
     wire.check_chat(body)

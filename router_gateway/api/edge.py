@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Protocol
 from uuid import UUID
 
 from starlette.datastructures import Headers
@@ -15,19 +17,28 @@ from router_gateway.core.ids import uuid7
 from router_gateway.gateway import log_failure
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_CLIENT_GONE = 499
 _PROBES = ("/health", "/livez", "/readyz", "/metrics")
+
+
+class Clock(Protocol):
+    """Is told how long requests took; see api/metrics.py."""
+
+    def finished(self, *, api: str, status: int, seconds: float) -> None: ...
 
 
 class Edge:
     """Wraps the application.
 
     `request.state.query_id` becomes the id of whatever is decided, `request.state.headers` a place for
-    headers that an error response is to carry as well. Beyond `in_flight_max` requests the next one gets
+    headers that an error response is to carry as well, `request.state.api` the name under which a handler
+    wants its requests timed. Beyond `in_flight_max` requests the next one gets
     a 503; probes are always answered.
     """
 
-    def __init__(self, app: ASGIApp, *, in_flight_max: int) -> None:
+    def __init__(self, app: ASGIApp, *, in_flight_max: int, clock: Clock) -> None:
         self._app = app
+        self._clock = clock
         self._in_flight_max = in_flight_max
         self._in_flight = 0
 
@@ -35,14 +46,14 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        query_id, started = uuid7(), False
+        query_id, status, began = uuid7(), None, time.perf_counter()
         ids = _request_ids(Headers(scope=scope), query_id)
-        scope["state"] = {**scope.get("state", {}), "query_id": query_id, "headers": {}}
+        state = scope["state"] = {**scope.get("state", {}), "query_id": query_id, "headers": {}, "api": None}
 
         async def sending(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *ids]
             await send(message)
 
@@ -56,11 +67,14 @@ class Edge:
             pass  # it left while it was still sending: nobody is there to be told
         except Exception as error:
             log_failure("a request failed", error)
-            if not started:
+            if status is None:
                 told = GatewayError("the gateway failed on this request; it has been logged")
                 await error_response(told)(scope, receive, sending)
         finally:
             self._in_flight -= 1
+            if state["api"] is not None:
+                seconds = time.perf_counter() - began
+                self._clock.finished(api=state["api"], status=status or _CLIENT_GONE, seconds=seconds)
 
 
 def _request_ids(headers: Headers, query_id: UUID) -> list[tuple[bytes, bytes]]:

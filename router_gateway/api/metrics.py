@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback
@@ -36,6 +37,13 @@ class PrometheusMeter:
         self._requests = Counter(
             "router_requests", "Requests answered", ["api", "model", "status_class", "stream"], registry=here
         )
+        self._duration = Histogram(
+            "router_request_duration_seconds",
+            "Until the answer's last byte",
+            ["api", "status_class"],
+            buckets=_SECONDS,
+            registry=here,
+        )
         self._decisions = Counter("router_decisions", "Routing decisions", ["policy", "model", "reason"], registry=here)
         self._propensity = Histogram(
             "router_decision_propensity", "Probability of the chosen endpoint", buckets=_PROPENSITY, registry=here
@@ -59,13 +67,35 @@ class PrometheusMeter:
 
     def watch_circuits(self, states: Callable[[], Mapping[str, int]]) -> None:
         """Expose each endpoint's circuit: 0 closed, 1 open, 2 half-open."""
-        gauge = Gauge("router_circuit_state", "0 closed, 1 open, 2 half-open", ["endpoint"], registry=self.registry)
-        for name in self._endpoints:
-            gauge.labels(name).set_function(partial(_state_of, states, name))
+
+        def read() -> GaugeMetricFamily:
+            family = GaugeMetricFamily("router_circuit_state", "0 closed, 1 open, 2 half-open", labels=["endpoint"])
+            for name, state in states().items():
+                family.add_metric([name], float(state))
+            return family
+
+        self.registry.register(_Scraped(read))
+
+    def watch_counts(
+        self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """Expose counters that are kept elsewhere, by the values of their labels; `_total` is added to the name."""
+
+        def read_all() -> CounterMetricFamily:
+            family = CounterMetricFamily(name, help_text, labels=labels)
+            for values, count in read().items():
+                family.add_metric(values, count)
+            return family
+
+        self.registry.register(_Scraped(read_all))
 
     def answered(self, *, model: str, status: int, stream: bool) -> None:
         """One request of the Chat Completions API was answered."""
         self._requests.labels("chat", self._known(model), f"{status // 100}xx", str(stream).lower()).inc()
+
+    def finished(self, *, api: str, status: int, seconds: float) -> None:
+        """The last byte of a response is out, or its client is gone."""
+        self._duration.labels(api, f"{status // 100}xx").observe(seconds)
 
     def decided(self, decision: Decision, timings: Timings) -> None:
         self._decisions.labels(decision.policy, decision.endpoint, decision.reason).inc()
@@ -97,11 +127,17 @@ class PrometheusMeter:
         return model if model in self._endpoints else "other"
 
 
+class _Scraped(Collector):
+    """A family of metrics that is read when it is scraped."""
+
+    def __init__(self, read: Callable[[], CounterMetricFamily | GaugeMetricFamily]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        yield self._read()
+
+
 def _outcome(attempt: Attempt) -> str:
     """One of a closed set: an upstream's own error codes are words of its choice."""
     said = attempt.error or "ok"
     return said if said in _OUTCOMES else "refused"
-
-
-def _state_of(states: Callable[[], Mapping[str, int]], name: str) -> float:
-    return float(states().get(name, 0))
