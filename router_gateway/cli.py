@@ -52,7 +52,7 @@ def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
     from router_gateway.serving import serve as run
 
-    run(_load(config, demo), progress=_progress)
+    run(_load(config, demo), source=_source(config, demo), progress=_progress)
 
 
 @app.command(hidden=True)
@@ -217,11 +217,16 @@ def version() -> None:
 def _load(config: Path | None, demo: bool) -> Config:
     from router_gateway import config as configuration
 
+    return configuration.load(_source(config, demo))
+
+
+def _source(config: Path | None, demo: bool) -> Path | None:
+    """The file to read; None is the demo."""
     if demo and config is not None:
         raise typer.BadParameter("give either --demo or --config")
     if not demo and config is None and CONFIG_FILE.exists():
-        config = CONFIG_FILE
-    return configuration.load(None if demo else config)
+        return CONFIG_FILE
+    return config
 
 
 def _say_error(error: GatewayError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import http.client
 import logging
 import os
 import signal
@@ -10,57 +11,59 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import uvicorn
 
 from router_gateway.config import REPLAY, Config
 from router_gateway.core.errors import ConfigError
 from router_gateway.wiring import Built, Progress, build, replay_app
 
-if TYPE_CHECKING:
-    import uvicorn
-
-log = logging.getLogger(__name__)
-
 _KEY_FILE = "demo.key"
 _GC_THRESHOLDS = (50_000, 20, 50)
+_REPLAY_START_S_MAX = 120.0
 
 
-def serve(config: Config, *, progress: Progress) -> None:
-    """Run until Ctrl-C or SIGTERM; requests in flight are finished and the ledger is written."""
-    import uvicorn
+def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
+    """Run until Ctrl-C or SIGTERM; requests in flight are finished and the ledger is written.
 
+    `source` is the file that `config` came from (None: the demo), for the replay process to read as well.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does, clean-up included
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(config.server.host, config.server.port))
         replay_url = None
         if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):
-            replay_url = stack.enter_context(_replay_process(config))
+            replay_url = stack.enter_context(_replay_process(source))
         built = build(config, replay_url=replay_url, progress=progress)
         base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
-        _announce(config, base_url, _first_key(config, built))
+        announce = partial(_announce, config, base_url, _first_key(config, built))
         _settle_garbage_collector()
-        server = uvicorn.Server(
+        if replay_url is not None:
+            _wait_for_replay(replay_url)
+        server = _Server(
             uvicorn.Config(
                 built.app,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=30,
-            )
+            ),
+            announce,
         )
-        _run(server, listener)
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
+            server.run(sockets=[listener])
+        print("stopped", file=sys.stderr)
 
 
 def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
     """Serve recorded outcomes on the inherited socket `fd` until the parent is gone."""
-    import uvicorn
-
     if fd < 0:
         raise ConfigError(["replay: --fd is missing; `router-gateway serve` starts this"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _end_with_parent()
     server = uvicorn.Server(
         uvicorn.Config(replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False)
@@ -68,10 +71,19 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
     server.run(sockets=[socket.socket(fileno=fd)])
 
 
-def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    with suppress(KeyboardInterrupt):
-        server.run(sockets=[listener])
-    print("stopped", file=sys.stderr)
+class _Server(uvicorn.Server):
+    """Calls `announce` once requests are answered and signals are handled.
+
+    Before that, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
+    """
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._announce()
 
 
 @contextmanager
@@ -94,20 +106,20 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _replay_process(config: Config) -> Iterator[str]:
+def _replay_process(source: Path | None) -> Iterator[str]:
     """Start the replay server on a free loopback port and yield its base URL.
 
     It inherits the socket, so there is no port to race for and nothing to poll: the kernel queues
-    connections until it accepts. It ends when its standard input does, even if we are killed.
+    connections until it accepts. It ends when its standard input does, even if we are killed; Ctrl-C
+    does not reach its session, so that it answers for as long as we have requests in flight.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(2048)
         fd = listener.fileno()
         command = [sys.executable, "-P", "-m", "router_gateway.cli", "replay", "--fd", str(fd)]
-        child = subprocess.Popen(
-            [*command, *_config_arguments()], stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=False
-        )
+        command += ["--demo"] if source is None else ["--config", str(source)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     try:
         yield url
@@ -120,15 +132,15 @@ def _replay_process(config: Config) -> Iterator[str]:
             child.wait()
 
 
-def _config_arguments() -> list[str]:
-    """The configuration arguments this process was started with, for the child to read the same file."""
-    arguments = sys.argv[1:]
-    passed = ["--demo"] if "--demo" in arguments else []
-    for flag in ("--config", "-c"):
-        if flag in arguments:
-            passed += ["--config", arguments[arguments.index(flag) + 1]]
-        passed += [argument for argument in arguments if argument.startswith(f"{flag}=")]
-    return passed
+def _wait_for_replay(url: str) -> None:
+    """Return when the replay server answers. Raises ConfigError when it has ended instead, having said why."""
+    host = url.removeprefix("http://").removesuffix("/v1")
+    try:
+        with closing(http.client.HTTPConnection(host, timeout=_REPLAY_START_S_MAX)) as connection:
+            connection.request("GET", "/v1/models")
+            connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        raise ConfigError(["replay: the replay server did not start"]) from None
 
 
 def _end_with_parent() -> None:
@@ -162,7 +174,7 @@ def _first_key(config: Config, built: Built) -> str | None:
 
 
 def _announce(config: Config, base_url: str, key: str | None) -> None:
-    shown = key or "$ROUTER_GATEWAY_KEY"
+    in_shell, in_python = key or "$ROUTER_GATEWAY_KEY", f'"{key}"' if key else 'os.environ["ROUTER_GATEWAY_KEY"]'
     lines = [
         "",
         f"Router Gateway is ready: {base_url}",
@@ -175,13 +187,14 @@ def _announce(config: Config, base_url: str, key: str | None) -> None:
     lines += [
         "",
         "Try it with curl:",
-        f"""curl -s {base_url}/chat/completions -H "Authorization: Bearer {shown}" \\""",
+        f"""curl -s {base_url}/chat/completions -H "Authorization: Bearer {in_shell}" \\""",
         """  -H "Content-Type: application/json" \\""",
         """  -d '{"model": "auto", "messages": [{"role": "user", "content": "What is the capital of Australia?"}]}'""",
         "",
         "or with the openai SDK (pip install openai):",
+        *([] if key else ["import os"]),
         "from openai import OpenAI",
-        f'client = OpenAI(base_url="{base_url}", api_key="{shown}")',
+        f'client = OpenAI(base_url="{base_url}", api_key={in_python})',
         'question = [{"role": "user", "content": "What is the capital of Australia?"}]',
         'reply = client.chat.completions.create(model="auto", messages=question)',
         "print(reply.model, reply.choices[0].message.content)",
