@@ -112,7 +112,7 @@ class Replay(_Section):
     """The bundled replay server: recorded outcomes answer for endpoints whose `base_url` is "replay"."""
 
     outcomes: str = "paretobandit"
-    speed: float = Field(0.0, ge=0)
+    speed: float = Field(0.0, ge=0, le=100)
 
 
 class Dispatch(_Section):
@@ -255,8 +255,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if not isinstance(key, Hashable):
+                raise ConfigError([f"line {line}: a list or a mapping cannot be a key"])
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ConfigError([f"line {line}: the key {key!r} stands twice"])
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
@@ -280,7 +282,10 @@ def _read(source: Path) -> dict[str, Any]:
 
 
 def _problem(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    section, *rest = error["loc"] or ("(top level)",)
+    if section == "rule":
+        rest = rest[1:]  # pydantic puts the rule's name in between
+    path = ".".join(map(str, (section, *rest)))
     if error["type"] == "extra_forbidden":
         return f"{path}: unknown setting"
     return f"{path}: {error['msg'][0].lower()}{error['msg'][1:]}"

@@ -22,7 +22,7 @@ THINGS = (
     "two and three",
     "a très long chapitre",
     "東京",
-    "\ud83d\ude00 ok",
+    "😀 ok",
 )
 
 
