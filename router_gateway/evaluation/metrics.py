@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from router_gateway.core.types import Floats, Ints
+from router_gateway.evaluation.upgrades import upgrades
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,11 @@ def aiq(router: Curve, endpoints: Curve) -> float:
     of the router's first point R is the zero router. Where c_max = c_min it is R there.
     The integral of RouterBench (arXiv 2403.12031, section 4), exact for piecewise linear R.
     """
-    zero, own = zero_router(endpoints), hull(router)
+    return aiq_of_hulls(hull(router), zero_router(endpoints))
+
+
+def aiq_of_hulls(own: Curve, zero: Curve) -> float:
+    """`aiq` of two curves that are hulls already: cost and quality rise, more slowly from point to point."""
     low, high = float(zero.cost_usd[0]), float(zero.cost_usd[-1])
     start = min(max(float(own.cost_usd[0]), low), high)
     if high == low:
@@ -109,6 +114,14 @@ def aiq(router: Curve, endpoints: Curve) -> float:
     reached = own.cost_usd[0] <= high
     area = _area(zero, low, start) + (_area(own, start, high) if reached else 0.0)
     return area / (high - low)
+
+
+def gap_closed(router: float, zero: float, oracle: float) -> float:
+    """The router's share of the way from the zero router's AIQ to the oracle's; NaN where there is no way to go.
+
+    0 is a coin flip's worth, 1 is knowing every answer beforehand, below 0 is worse than flipping coins.
+    """
+    return (router - zero) / (oracle - zero) if oracle > zero else float("nan")
 
 
 def _area(curve: Curve, low: float, high: float) -> float:
@@ -128,6 +141,22 @@ def oracle(quality: Floats, cost_usd: Floats) -> Ints:
     best = known == known.max(axis=1, keepdims=True)
     price = np.where(best, np.where(np.isfinite(cost_usd), cost_usd, np.finfo(np.float64).max), np.inf)
     return np.asarray(price.argmin(axis=1))
+
+
+def oracle_curve(quality: Floats, cost_usd: Floats) -> Curve:
+    """The hull of the oracle for every trade-off: no router on the same outcomes lies above it.
+
+    For each λ ≥ 0 it answers every query with the endpoint that maximises quality - λ · cost_usd. Exact: all λ
+    at once, by the steps of `upgrades`. Its dearest point is `oracle`; it starts at the cheapest endpoint of
+    each query. `oracle` alone has a lower AIQ, for it pays for the last right answer whatever that costs.
+
+    quality, cost_usd : (Q, E), NaN where not observed; such an endpoint is no choice for that query.
+    Raises ValueError without any query, and when a query has no endpoint with both.
+    """
+    steps = upgrades(quality, cost_usd)
+    count = len(steps.start_cost_usd)
+    cost, gained = steps.frontier(np.full(count, 1.0 / count))
+    return hull(Curve(cost_usd=cost, quality=gained))
 
 
 def realised(quality: Floats, cost_usd: Floats, chosen: Ints) -> Curve:

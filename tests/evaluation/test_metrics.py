@@ -1,14 +1,18 @@
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_gateway.evaluation.metrics import (
     Curve,
     aiq,
     endpoint_points,
+    gap_closed,
     hull,
     oracle,
+    oracle_curve,
     random_point,
     realised,
     value_at,
@@ -44,6 +48,7 @@ def test_hull_passes_over_unknown_points():
     assert found.quality.tolist() == [0.5]
 
 
+@settings(deadline=None)
 @given(points)
 def test_hull_is_increasing_concave_and_above_every_point(pairs):
     given_points, found = curve(pairs), hull(curve(pairs))
@@ -54,6 +59,7 @@ def test_hull_is_increasing_concave_and_above_every_point(pairs):
     assert (value_at(found, given_points.cost_usd) >= given_points.quality - 1e-12).all()
 
 
+@settings(deadline=None)
 @given(points)
 def test_hull_is_made_of_the_points_and_is_its_own_hull(pairs):
     found = hull(curve(pairs))
@@ -63,6 +69,7 @@ def test_hull_is_made_of_the_points_and_is_its_own_hull(pairs):
     assert again.cost_usd.tolist() == found.cost_usd.tolist()
 
 
+@settings(deadline=None)
 @given(points)
 def test_the_zero_router_is_at_least_as_good_as_every_single_endpoint(pairs):
     endpoints = curve(pairs)
@@ -95,12 +102,14 @@ def test_aiq_of_endpoints_that_cost_the_same():
     assert aiq(curve([(3, 18)]), endpoints) == pytest.approx(0.6)
 
 
+@settings(deadline=None)
 @given(points, points)
 def test_aiq_does_not_change_when_points_are_repeated_or_shuffled(router, endpoints):
     once = aiq(curve(router), curve(endpoints))
     assert aiq(curve(router[::-1] * 2), curve(endpoints + endpoints[:1])) == pytest.approx(once)
 
 
+@settings(deadline=None)
 @given(points, points, st.tuples(levels, levels))
 def test_aiq_stays_in_range(router, endpoints, another):
     value = aiq(curve(router), curve(endpoints))
@@ -108,6 +117,7 @@ def test_aiq_stays_in_range(router, endpoints, another):
     assert 0 <= value <= best + 1e-12
 
 
+@settings(deadline=None)
 @given(points)
 def test_a_router_that_offers_the_endpoints_themselves_has_the_zero_routers_aiq(pairs):
     endpoints = curve(pairs)
@@ -132,6 +142,89 @@ def test_oracle_takes_the_best_then_the_cheapest_then_the_first():
     assert oracle(quality, cost).tolist() == [1, 2, 1, 0, 0]
     with pytest.raises(ValueError, match="every row"):
         oracle(np.array([[nan, nan]]), np.array([[1.0, 1.0]]))
+
+
+# outcomes of 1 to 3 queries on 1 to 3 endpoints, costs with many ties, a free endpoint among them
+outcomes = st.tuples(st.integers(1, 3), st.integers(1, 3)).flatmap(
+    lambda shape: st.lists(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=shape[1], max_size=shape[1]),
+        min_size=shape[0],
+        max_size=shape[0],
+    )
+)
+
+
+def tables(cells):
+    table = np.array(cells, dtype=np.float64)
+    return table[..., 0] / 4, table[..., 1]
+
+
+@settings(deadline=None)
+@given(outcomes)
+def test_the_oracles_curve_is_the_hull_of_every_possible_choice(cells):
+    quality, cost = tables(cells)
+    choices = itertools.product(range(quality.shape[1]), repeat=len(quality))
+    every = [realised(quality, cost, np.array(chosen)) for chosen in choices]
+    expected = hull(
+        Curve(
+            cost_usd=np.array([c.cost_usd.mean() for c in every]), quality=np.array([c.quality.mean() for c in every])
+        )
+    )
+    found = oracle_curve(quality, cost)
+    at = np.concatenate([expected.cost_usd, found.cost_usd])
+    assert value_at(found, at) == pytest.approx(value_at(expected, at))
+    assert found.cost_usd[[0, -1]] == pytest.approx(expected.cost_usd[[0, -1]])
+
+
+@settings(deadline=None)
+@given(outcomes)
+def test_the_oracles_curve_ends_at_the_oracle_and_closes_the_whole_gap(cells):
+    quality, cost = tables(cells)
+    found, best = oracle_curve(quality, cost), realised(quality, cost, oracle(quality, cost))
+    assert found.quality[-1] == pytest.approx(best.quality.mean())
+    assert found.cost_usd[-1] == pytest.approx(best.cost_usd.mean())
+    singles = endpoint_points(quality, cost)
+    one_point = Curve(cost_usd=best.cost_usd.mean()[None], quality=best.quality.mean()[None])
+    assert aiq(found, singles) >= max(aiq(one_point, singles), aiq(singles, singles)) - 1e-12
+
+
+def test_the_oracles_curve_by_hand():
+    # Query 1: free 0, then .5 for 1 USD, then 1 for 4 USD more; query 2: .2 for 1 USD, 1 for 2 USD.
+    quality, cost = np.array([[0.0, 0.5, 1.0], [0.2, 1.0, 0.9]]), np.array([[0.0, 1.0, 5.0], [1.0, 2.0, 8.0]])
+    found = oracle_curve(quality, cost)
+    # Start (0, 0) and (1, .2), mean (.5, .1). Steps by quality per USD: query 2 gains .8 for 1, query 1 gains
+    # .5 for 1, then .5 for 4; each moves the mean by half.
+    assert found.cost_usd == pytest.approx([0.5, 1.0, 1.5, 3.5])
+    assert found.quality == pytest.approx([0.1, 0.5, 0.75, 1.0])
+
+
+def test_the_oracles_curve_passes_over_unknown_cells():
+    nan = np.nan
+    found = oracle_curve(np.array([[0.5, 1.0, nan]]), np.array([[1.0, nan, 0.0]]))
+    assert (found.cost_usd.tolist(), found.quality.tolist()) == ([1.0], [0.5])
+    with pytest.raises(ValueError, match="every query"):
+        oracle_curve(np.array([[0.5], [nan]]), np.ones((2, 1)))
+    with pytest.raises(ValueError, match="at least one"):
+        oracle_curve(np.zeros((0, 2)), np.zeros((0, 2)))
+
+
+@settings(deadline=None)
+@given(points, points, points)
+def test_aiq_is_not_moved_by_points_below_the_hull(router, endpoints, below):
+    own = curve(router)
+    under = curve(below)
+    under = Curve(cost_usd=under.cost_usd, quality=np.minimum(under.quality, value_at(hull(own), under.cost_usd)))
+    under = Curve(cost_usd=np.maximum(under.cost_usd, own.cost_usd.min()), quality=under.quality)
+    more = Curve(
+        cost_usd=np.concatenate([own.cost_usd, under.cost_usd]), quality=np.concatenate([own.quality, under.quality])
+    )
+    assert aiq(more, curve(endpoints)) == pytest.approx(aiq(own, curve(endpoints)))
+
+
+def test_gap_closed_by_hand():
+    assert gap_closed(0.83, 0.81, 0.96) == pytest.approx(0.02 / 0.15)
+    assert gap_closed(0.80, 0.81, 0.96) < 0
+    assert np.isnan(gap_closed(0.9, 0.9, 0.9))
 
 
 def test_realised_and_random_points():
