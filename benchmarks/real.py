@@ -62,7 +62,8 @@ def main() -> int:
         return 2
     whole = fitting.read_source(str(source))[0]
     train, test = whole.split("train").deduplicated(), whole.split("test").deduplicated()
-    test = test.select(np.array([prompt not in set(train.prompts) for prompt in test.prompts]))
+    trained_on = set(train.prompts)
+    test = test.select(np.array([prompt not in trained_on for prompt in test.prompts]))
     with tempfile.TemporaryDirectory() as folder, Progress(console=console) as progress:
         settings = _settings(whole, train, source, Path(folder))
         file = Path(folder) / "gateway.yaml"

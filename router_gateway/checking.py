@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 from router_gateway import registry
@@ -12,7 +12,7 @@ from router_gateway.config import REPLAY, Config, api_keys
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.money import nusd_to_usd
-from router_gateway.core.types import Decision, Preferences, Query
+from router_gateway.core.types import Decision, Preferences
 from router_gateway.routing.explain import Switch, switch_prices
 from router_gateway.wiring import Brain, Progress, build_embedder, build_endpoints, database
 
@@ -41,7 +41,7 @@ def explain_prompt(
     config: Config, prompt: str, *, policy: str | None, worth_usd: float | None, progress: Progress
 ) -> tuple[Decision, list[str]]:
     """The decision for `prompt` as the gateway would make it now, and what would change it, in words."""
-    from router_gateway.dispatch.tokens import count_tokens
+    from router_gateway.evaluation.replay import query_of
 
     if worth_usd is not None and worth_usd <= 0:
         raise RequestError("worth_usd must be above 0", param="worth_usd")
@@ -51,10 +51,8 @@ def explain_prompt(
     routers = brain.routers()
     if name not in routers:
         raise RequestError(f"no policy {name!r} in the configuration; there are {', '.join(routers)}", param="policy")
-    query = Query(
-        id=uuid7(), text=prompt, tokens_input=count_tokens(prompt), preferences=Preferences(worth_usd=worth_usd)
-    )
-    decision = routers[name].route([query], brain.embedder.embed([prompt]))[0]
+    query = replace(query_of(prompt, uuid7()), preferences=Preferences(worth_usd=worth_usd))
+    decision = routers[name].route([query], brain.embedder.embed([query.text]))[0]
     below, above = switch_prices(decision)
     return decision, [*_switch_words("below", below), *_switch_words("above", above)]
 

@@ -13,6 +13,7 @@ from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Feedback, Query
 from router_gateway.ledger.keys import Keys
 from tests.api.building import EASY, endpoint, running
+from tests.dispatch.conftest import serve  # noqa: F401 - a fixture: upstreams whose answers are scripted
 
 
 @pytest.fixture
@@ -92,3 +93,18 @@ async def test_an_outage_is_waited_for_once_in_a_while_and_not_by_every_request(
     await asyncio.sleep(1.05)
     assert [await authenticate(request) for _ in range(3)] == [known] * 3
     assert asked == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "told"), [("logit_bias,seed", "logit_bias,seed"), ("(unprintable)", "(unprintable)"), ("a; b=<c>", None)]
+)
+async def test_the_client_is_told_what_was_left_out_of_its_request(start, serve, said, told):  # noqa: F811
+    async def leaves_out(exchange):
+        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+        await exchange.respond_json({"choices": [choice]}, headers=[("x-router-dropped-params", said)])
+
+    upstream = await serve(leaves_out)
+    site = await start(endpoints=[endpoint("small", base_url=upstream.base_url)], over_http=True)
+    response = await site.chat(EASY)
+    assert response.status_code == 200
+    assert response.headers.get("x-router-dropped-params") == told

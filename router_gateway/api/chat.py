@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,11 @@ from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision
+from router_gateway.dispatch.upstream import DROPPED_HEADER
 from router_gateway.gateway import Ask, Served
 
 _CLIENT_GONE = 499
+_NAMES = re.compile(r"[A-Za-z0-9_.,()-]{1,2000}")
 
 
 async def chat_completions(request: Request) -> Response:
@@ -118,6 +121,7 @@ def decision_headers(decision: Decision) -> dict[str, str]:
 def _headers(parts: Parts, served: Served) -> dict[str, str]:
     """What was decided, who answered, after how many tries and how long."""
     timings = served.timings
+    dropped = served.answer.headers.get(DROPPED_HEADER, "")
     stages = f"embed;dur={timings.embed_ms:.2f}, route;dur={timings.route_ms:.2f}"
     return {
         **decision_headers(served.decision),
@@ -125,6 +129,7 @@ def _headers(parts: Parts, served: Served) -> dict[str, str]:
         "x-router-attempts": str(_tries(served)),
         "x-router-overhead-ms": f"{timings.overhead_ms:.2f}",
         "server-timing": f"{stages}, upstream;dur={timings.upstream_ms:.2f}",
+        **({DROPPED_HEADER: dropped} if _NAMES.fullmatch(dropped) else {}),
     }
 
 

@@ -23,10 +23,9 @@ from router_gateway.dispatch.shapes import event
 from router_gateway.dispatch.stream import DONE
 from router_gateway.dispatch.translate_errors import Refused, refused, understand
 from router_gateway.dispatch.translate_request import Translated, translated
-from router_gateway.dispatch.upstream import Call
+from router_gateway.dispatch.upstream import DROPPED_HEADER, Call
 from router_gateway.dispatch.usage import parse_usage
 
-DROPPED_HEADER = "x-router-dropped-params"
 _HOP_BY_HOP = frozenset({"connection", "content-encoding", "content-length", "content-type", "transfer-encoding"})
 _logger = logging.getLogger(__name__)
 

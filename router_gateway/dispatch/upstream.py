@@ -11,6 +11,9 @@ from router_gateway.core.body import Body
 from router_gateway.core.errors import UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
 
+DROPPED_HEADER = "x-router-dropped-params"
+"""In a reply's headers: the members of the request that were left out, where `dispatch.drop_params` allows it."""
+
 
 class UpstreamRefused(UpstreamError):
     """An endpoint answered, but with what another endpoint may cure: 401, 403, 404, 5xx, or 200 and a login page.
