@@ -121,15 +121,15 @@ def _replay_process(source: Path | None) -> Iterator[str]:
         command += ["--demo"] if source is None else ["--config", str(source)]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-    try:
-        yield url
-    finally:
-        child.terminate()
+    with child:  # closes its standard input and waits for it
         try:
-            child.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            yield url
+        finally:
+            child.terminate()
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 def _wait_for_replay(url: str) -> None:

@@ -1,0 +1,58 @@
+"""The process around the application: its socket, its start, its end. Whole processes are driven in tests/e2e."""
+
+import os
+import signal
+import socket
+import threading
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+
+from router_gateway.core.errors import ConfigError
+from router_gateway.serving import _listening, _Server
+
+
+def server_of(app, announce):
+    return _Server(uvicorn.Config(app, log_level="critical", access_log=False), announce)
+
+
+def test_an_application_that_does_not_start_is_never_announced_and_ends_in_failure():
+    @asynccontextmanager
+    async def fails(app):
+        raise RuntimeError("no encoder")
+        yield
+
+    announced = []
+    server = server_of(Starlette(lifespan=fails), lambda: announced.append("ready"))
+    with _listening("127.0.0.1", 0) as listener, pytest.raises(SystemExit) as ended:
+        server.run(sockets=[listener])
+    assert ended.value.code != 0
+    assert announced == []
+
+
+def test_one_that_starts_answers_when_it_says_so_and_ends_with_a_signal():
+    answers = []
+
+    def ask(url):
+        answers.append(httpx.get(url, trust_env=False).status_code)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with _listening("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        client = threading.Thread(target=ask, args=(url,))
+        with pytest.raises(KeyboardInterrupt):
+            server_of(Starlette(), client.start).run(sockets=[listener])
+        client.join()
+    assert answers == [404]
+
+
+def test_a_port_that_is_taken_is_named_before_anything_slow_starts():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=str(port)), _listening("127.0.0.1", port):
+            pass
