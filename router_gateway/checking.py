@@ -9,7 +9,7 @@ from typing import cast, get_args
 
 from router_gateway import registry
 from router_gateway.config import REPLAY, Config, api_keys
-from router_gateway.core.errors import GatewayError, RequestError
+from router_gateway.core.errors import GatewayError, NotFitted, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision, Preferences
@@ -52,7 +52,10 @@ def explain_prompt(
     if name not in routers:
         raise RequestError(f"no policy {name!r} in the configuration; there are {', '.join(routers)}", param="policy")
     query = replace(query_of(prompt, uuid7()), preferences=Preferences(worth_usd=worth_usd))
-    decision = routers[name].route([query], brain.embedder.embed([query.text]))[0]
+    try:
+        decision = routers[name].route([query], brain.embedder.embed([query.text]))[0]
+    except NotFitted:
+        raise NotFitted(f"{name} has learned nothing yet", hint="router-gateway train OUTCOMES") from None
     below, above = switch_prices(decision)
     return decision, [*_switch_words("below", below), *_switch_words("above", above)]
 
@@ -64,6 +67,9 @@ def report_rows(config: Config, by: str) -> tuple[list[str], list[list[str]]]:
     if by not in get_args(GroupBy):
         raise RequestError(f"report by {by!r}: choose one of {', '.join(get_args(GroupBy))}", param="by")
     columns = [by, "requests", "errors", "tokens", "USD", "quality", "p50 ms", "p95 ms"]
+    if not _ledger_exists(config):
+        raise GatewayError("there is no ledger yet", hint="the first start makes it, or `router-gateway migrate`")
+    _ledger(config)
     with database(config) as engine:
         found = usage(engine, group_by=cast(GroupBy, by))
     rows = [
@@ -109,13 +115,18 @@ def _encoder(config: Config) -> str:
 def _ledger(config: Config) -> str:
     from router_gateway.ledger.engine import schema_is_current
 
-    path = config.ledger_url.removeprefix("sqlite:///")
-    if path != config.ledger_url and not os.path.exists(path):
+    if not _ledger_exists(config):
         return "not there yet; the first start makes it"
     with database(config) as engine:
         if not schema_is_current(engine):
             raise GatewayError("the schema is not current: run `router-gateway migrate`")
     return "reachable, schema current"
+
+
+def _ledger_exists(config: Config) -> bool:
+    """False for an SQLite file that is not there: opening it would make it."""
+    path = config.ledger_url.removeprefix("sqlite:///")
+    return path == config.ledger_url or os.path.exists(path)
 
 
 def _switch_words(side: str, switch: Switch | None) -> list[str]:
