@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -82,12 +83,14 @@ def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:
     tokens_input, tokens_output = table.tokens_input.copy(), table.tokens_output.copy()
     guesses = [count_tokens(prompt) for prompt in table.prompts]
     for column, name in enumerate(table.endpoints):
-        input_nusd = int(pool[name].price_input_usd_per_mtok * 1000)
-        output_nusd = int(pool[name].price_output_usd_per_mtok * 1000)
+        # A token may cost a fraction of a nano-dollar: prices and cost are counted in that fraction.
+        prices_nusd = [pool[name].price_input_usd_per_mtok * 1000, pool[name].price_output_usd_per_mtok * 1000]
+        per_nusd = math.lcm(*(price.as_integer_ratio()[1] for price in prices_nusd))
+        price_input, price_output = (int(price * per_nusd) for price in prices_nusd)
         lacking = np.isnan(tokens_output[:, column]) & ~np.isnan(table.cost_usd[:, column])
         for row in np.flatnonzero(lacking):
-            cost_nusd = usd_to_nusd(table.cost_usd[row, column])
-            counts = tokens_for_cost(cost_nusd, input_nusd, output_nusd, guesses[row])
+            cost = usd_to_nusd(table.cost_usd[row, column]) * per_nusd
+            counts = tokens_for_cost(cost, price_input, price_output, guesses[row])
             tokens_input[row, column], tokens_output[row, column] = counts.tokens_input, counts.tokens_output
     return replace(table, tokens_input=tokens_input, tokens_output=tokens_output)
 

@@ -1,0 +1,52 @@
+"""Token counts for tables that record only what a call cost."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from router_gateway.core.money import cost_nusd, usd_to_nusd
+from router_gateway.core.types import Endpoint, Usage
+from router_gateway.evaluation.fitting import with_tokens
+
+
+def endpoint(price_input: str, price_output: str) -> Endpoint:
+    return Endpoint(
+        name="small",
+        model="small",
+        price_input_usd_per_mtok=Decimal(price_input),
+        price_output_usd_per_mtok=Decimal(price_output),
+        price_cached_input_usd_per_mtok=Decimal(price_input),
+        price_cache_write_usd_per_mtok=Decimal(price_input),
+        context_tokens_max=8_000,
+    )
+
+
+@pytest.fixture
+def table_costing(benchmark_of):
+    def table(cost_usd):
+        made = replace(benchmark_of([[1.0]], [[cost_usd]]), endpoints=("small",))
+        nothing = np.full((1, 1), np.nan)
+        return replace(made, tokens_input=nothing, tokens_output=nothing)
+
+    return table
+
+
+@pytest.mark.parametrize(
+    ("price_input", "price_output"),
+    [("0.10", "0.10"), ("1.25", "10"), ("0.0375", "0.15"), ("0.0375", "0.0625"), ("0.0004", "0.0012"), ("0", "0.0005")],
+)
+@pytest.mark.parametrize(("sent", "said"), [(1, 0), (7, 333), (4_999, 1_001), (12, 2)])
+def test_the_counts_found_price_to_the_cost_recorded(table_costing, price_input, price_output, sent, said):
+    priced = endpoint(price_input, price_output)
+    recorded_nusd = cost_nusd(Usage(tokens_input=sent, tokens_output=said), priced)
+    found = with_tokens(table_costing(recorded_nusd / 1e9), [priced])
+    usage = Usage(tokens_input=int(found.tokens_input.item()), tokens_output=int(found.tokens_output.item()))
+    assert cost_nusd(usage, priced) == recorded_nusd == usd_to_nusd(recorded_nusd / 1e9)
+
+
+def test_recorded_counts_are_kept(table_costing):
+    counts = {"tokens_input": np.array([[3.0]]), "tokens_output": np.array([[4.0]])}
+    found = with_tokens(replace(table_costing(0.5), **counts), [endpoint("1", "1")])
+    assert (found.tokens_input.item(), found.tokens_output.item()) == (3, 4)
