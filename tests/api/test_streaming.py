@@ -12,7 +12,7 @@ from router_gateway.dispatch.echo import Echo
 from tests.api.building import EASY, HARD, endpoint, error_of, payloads, text_of
 from tests.dispatch.conftest import ROLE, delta, sse
 
-SLOW = 0.05  # seconds between pings
+PING_S = 0.02
 
 
 async def settled(site, decision_id, *, tries=200):
@@ -146,9 +146,28 @@ async def test_a_request_the_upstream_rejects_is_a_plain_error_even_when_streami
     assert len(site.echo.calls) == 1
 
 
+async def pinged_twice(site) -> httpx.Response:
+    """A streamed request whose upstream does nothing before two pings have come; the response, read to its end."""
+    gate, lines = asyncio.Event(), []
+    real_open = site.echo.open
+
+    async def gated(endpoint, call, *, timeout_s):
+        await gate.wait()
+        return await real_open(endpoint, call, timeout_s=timeout_s)
+
+    site.echo.open = gated
+    body = {"model": "auto", "messages": [{"role": "user", "content": EASY}], "stream": True}
+    async with site.client.stream("POST", "/v1/chat/completions", json=body) as response:
+        async for line in response.aiter_lines():
+            lines.append(line)
+            if lines.count(": ping") == 2:
+                gate.set()
+    return httpx.Response(response.status_code, headers=response.headers, text="\n".join([*lines, ""]))
+
+
 async def test_pings_keep_the_line_warm_until_the_first_content(start):
-    site = await start(echoes={"small": Echo(text="at last", latency_s=6 * SLOW)}, stream_ping_s=SLOW)
-    response = await site.chat(EASY, stream=True)
+    site = await start(echoes={"small": Echo(text="at last")}, stream_ping_s=PING_S)
+    response = await pinged_twice(site)
     before, after = response.text.split("data: ", 1)
     assert before.count(": ping\n\n") >= 2
     assert before.replace(": ping\n\n", "") == ""
@@ -161,9 +180,8 @@ async def test_pings_keep_the_line_warm_until_the_first_content(start):
 
 
 async def test_after_a_ping_a_failure_is_told_in_band(start):
-    refused = Echo(failure="refused", latency_s=3 * SLOW)
-    site = await start(echoes=dict.fromkeys(("small", "mid", "large"), refused), stream_ping_s=SLOW)
-    response = await site.chat(EASY, stream=True)
+    site = await start(echoes=dict.fromkeys(("small", "mid", "large"), Echo(failure="refused")), stream_ping_s=PING_S)
+    response = await pinged_twice(site)
     assert response.status_code == 200
     [event] = payloads(response.text)
     assert event["error"]["code"] == "no_healthy_endpoint"
@@ -173,20 +191,19 @@ async def test_after_a_ping_a_failure_is_told_in_band(start):
 
 
 async def test_after_a_ping_the_upstreams_own_refusal_is_told_in_band(start):
-    site = await start(echoes={"small": Echo(failure="bad_request", latency_s=3 * SLOW)}, stream_ping_s=SLOW)
-    [event] = payloads((await site.chat(EASY, stream=True)).text)
+    site = await start(echoes={"small": Echo(failure="bad_request")}, stream_ping_s=PING_S)
+    [event] = payloads((await pinged_twice(site)).text)
     assert event["error"]["code"] == "bad_echo"
 
 
 async def test_after_a_ping_an_unforeseen_failure_is_told_and_not_explained(start, caplog):
-    site = await start(stream_ping_s=SLOW)
+    site = await start(stream_ping_s=PING_S)
 
     async def broken(endpoint, call, *, timeout_s):
-        await asyncio.sleep(3 * SLOW)
         raise KeyError("-".join(["the", "prompt"]))
 
     site.echo.open = broken
-    [event] = payloads((await site.chat(EASY, stream=True)).text)
+    [event] = payloads((await pinged_twice(site)).text)
     assert event["error"]["code"] == "internal_error"
     assert "the-prompt" not in event["error"]["message"] + caplog.text
 
@@ -232,7 +249,7 @@ async def test_a_client_that_leaves_a_stream_stops_the_upstream_and_is_recorded(
 
 
 async def test_a_client_that_leaves_during_pings_cancels_the_upstream_and_is_recorded(start):
-    site = await start(echoes={"small": Echo(failure="hangs")}, stream_ping_s=SLOW)
+    site = await start(echoes={"small": Echo(failure="hangs")}, stream_ping_s=PING_S)
     decision_id = await left(site, stream=True, until=lambda line: line == ": ping")
     record = await settled(site, decision_id)
     [attempt] = record.attempts
