@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from router_gateway.core.types import Floats
@@ -9,6 +11,19 @@ from router_gateway.core.types import Floats
 LEVEL = 0.95
 RESAMPLES = 1000
 _CHUNK_CELLS = 4_000_000
+
+
+def resampling_counts(count: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Floats]:
+    """How often each of `count` rows is drawn, `count` draws with replacement: blocks of float64 (resamples, count).
+
+    Blocks bound the memory; the numbers depend on `count` and `seed` alone, so whatever is weighted by them is
+    paired with everything else that is.
+    """
+    rng = np.random.default_rng(seed)
+    block = max(1, _CHUNK_CELLS // count)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        yield rng.multinomial(count, np.full(count, 1.0 / count), size=size).astype(np.float64)
 
 
 def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -19,15 +34,10 @@ def resampled_means(values: Floats, *, resamples: int = RESAMPLES, seed: int = 0
     """
     if values.ndim != 2 or not len(values):
         raise ValueError(f"values must be (Q, K) with at least one row, not {values.shape}")
-    rng = np.random.default_rng(seed)
-    count = len(values)
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0).astype(np.float64)
-    chunk = max(1, _CHUNK_CELLS // count)
     means = []
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        weights = rng.multinomial(count, np.full(count, 1.0 / count), size=size).astype(np.float64)
+    for weights in resampling_counts(len(values), resamples=resamples, seed=seed):
         seen = weights @ known
         means.append((weights @ filled) / np.where(seen > 0, seen, np.nan))
     return np.concatenate(means)
