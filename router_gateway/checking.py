@@ -46,7 +46,7 @@ def explain_prompt(
     if worth_usd is not None and worth_usd <= 0:
         raise RequestError("worth_usd must be above 0", param="worth_usd")
     brain = Brain(config=config, endpoints=build_endpoints(config))
-    brain.load(progress)
+    brain.load(progress, fits=False)
     name = policy or config.policy.name
     routers = brain.routers()
     if name not in routers:

@@ -138,7 +138,7 @@ class Gateway:
         try:
             answer = await self.dispatcher.send(decision.order, call, partial(self._settle, attempts))
         except GatewayError as error:
-            error.decision = decision
+            error.decision, error.attempts = decision, len(attempts)
             raise
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
         return Served(decision=decision, vector=vector, answer=answer, attempts=attempts, timings=timings)

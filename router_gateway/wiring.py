@@ -125,8 +125,11 @@ class Brain:
         self.cost = TokenPriceCost(endpoints=self.endpoints)
         self._snapshots = Snapshots(self.config.state_dir / "snapshots")
 
-    def load(self, progress: Progress) -> None:
-        """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any."""
+    def load(self, progress: Progress, *, fits: bool = True) -> None:
+        """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any.
+
+        With `fits` False nothing is learned and nothing written.
+        """
         self.embedder.embed(["ready"])  # loads the weights now rather than under the first request
         missing = []
         for choice in self.config.policies:
@@ -135,7 +138,7 @@ class Brain:
             except PolicyError as error:
                 log.info("%s: %s", choice.name, error.message)
                 missing.append(choice)
-        if missing and self.config.training.outcomes:
+        if fits and missing and self.config.training.outcomes:
             self.fit(missing, self.config.training.outcomes, progress)
         for choice in missing:
             if choice.name not in self.live:

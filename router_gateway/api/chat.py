@@ -7,6 +7,7 @@ import re
 from functools import partial
 from typing import Any
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -42,7 +43,8 @@ async def chat_completions(request: Request) -> Response:
     except GatewayError as error:
         if error.decision is not None:
             request.state.headers |= decision_headers(error.decision) | _served_by(parts, error.decision.endpoint)
-        parts.meter.answered(model=ask.requested_model, status=error.status, stream=ask.stream)
+            request.state.headers["x-router-attempts"] = str(error.attempts)
+        parts.meter.answered(error.decision, model=ask.requested_model, status=error.status, stream=ask.stream)
         raise
 
 
@@ -62,7 +64,13 @@ async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) 
     decided: list[Decision] = []
     pending = asyncio.ensure_future(parts.gateway.answer(ask, decided.append))
     events = partial(_events, parts, ask, explained)
-    if not await sse.first(pending, _gone(request), parts.stream_ping_s):
+    try:
+        begun = await sse.first(pending, _gone(request), parts.stream_ping_s)
+    except BaseException:  # content may have come in the very moment that everybody left
+        with anyio.CancelScope(shield=True):
+            await _abandon(pending)
+        raise
+    if not begun:
         # Still no content: commit to a 200 and keep the line warm. Who will answer is not known yet.
         headers = decision_headers(decided[0]) if decided else {"x-router-decision-id": str(ask.query.id)}
         pending.add_done_callback(partial(_count_late_failure, parts, ask))
@@ -77,14 +85,14 @@ async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) 
 
 def _relayed_whole(parts: Parts, served: Served, content: bytes, headers: dict[str, str]) -> Response:
     answer = served.answer
-    parts.meter.answered(model=answer.endpoint.name, status=answer.status, stream=False)
+    parts.meter.answered(served.decision, model=answer.endpoint.name, status=answer.status, stream=False)
     return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
 
 
 def _events(parts: Parts, ask: Ask, explained: bool, served: Served) -> sse.Events:
     """The stream of an answer; of a refusal that comes after the 200, its error as an event."""
     answer = served.answer
-    parts.meter.answered(model=answer.endpoint.name, status=answer.status, stream=True)
+    parts.meter.answered(served.decision, model=answer.endpoint.name, status=answer.status, stream=True)
     if not answer.streamed:
         return sse.once(answer.payload or {})
     last = None
@@ -95,7 +103,7 @@ def _events(parts: Parts, ask: Ask, explained: bool, served: Served) -> sse.Even
 
 def _count_late_failure(parts: Parts, ask: Ask, pending: asyncio.Future[Served]) -> None:
     if not pending.cancelled() and isinstance(error := pending.exception(), GatewayError):
-        parts.meter.answered(model=ask.requested_model, status=error.status, stream=True)
+        parts.meter.answered(error.decision, model=ask.requested_model, status=error.status, stream=True)
 
 
 async def _abandon(pending: asyncio.Future[Served]) -> None:

@@ -35,7 +35,10 @@ class PrometheusMeter:
         self.registry = CollectorRegistry()
         here = self.registry
         self._requests = Counter(
-            "router_requests", "Requests answered", ["api", "model", "status_class", "stream"], registry=here
+            "router_requests",
+            "Requests answered",
+            ["api", "policy", "model", "provider", "status_class", "stream"],
+            registry=here,
         )
         self._duration = Histogram(
             "router_request_duration_seconds",
@@ -89,9 +92,17 @@ class PrometheusMeter:
 
         self.registry.register(_Scraped(read_all))
 
-    def answered(self, *, model: str, status: int, stream: bool) -> None:
-        """One request of the Chat Completions API was answered."""
-        self._requests.labels("chat", self._known(model), f"{status // 100}xx", str(stream).lower()).inc()
+    def answered(self, decision: Decision | None, *, model: str, status: int, stream: bool) -> None:
+        """One request of the Chat Completions API was answered, by endpoint `model` or (unserved) not by it."""
+        endpoint = self._endpoints.get(model)
+        self._requests.labels(
+            "chat",
+            "none" if decision is None else decision.policy,
+            "other" if endpoint is None else endpoint.name,
+            "none" if endpoint is None else endpoint.provider,
+            f"{status // 100}xx",
+            str(stream).lower(),
+        ).inc()
 
     def finished(self, *, api: str, status: int, seconds: float) -> None:
         """The last byte of a response is out, or its client is gone."""
@@ -122,9 +133,6 @@ class PrometheusMeter:
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-    def _known(self, model: str) -> str:
-        return model if model in self._endpoints else "other"
 
 
 class _Scraped(Collector):

@@ -15,7 +15,7 @@ GatewayError
 ├── UpstreamError      502   an endpoint failed
 │   ├── UpstreamTimeout 504
 │   ├── UpstreamRateLimited 429
-│   └── AllEndpointsFailed 502  names each endpoint tried
+│   └── AllEndpointsFailed 503  names each endpoint tried
 └── PolicyError        500
     ├── UnknownPolicy, DuplicatePolicy, BadParameters
     └── NotFitted, BadScores, SnapshotMismatch
@@ -40,6 +40,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     decision: Decision | None = None  # the routing decision under which it happened, if there was one
+    attempts: int = 0  # endpoints that were tried by then
 
     def __init__(self, message: str, *, param: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
@@ -170,6 +171,7 @@ class AllEndpointsFailed(UpstreamError):
     """Every endpoint of the order failed; the message names each with its error code."""
 
     code = "no_healthy_endpoint"
+    status = 503
 
 
 class PolicyError(GatewayError):

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from router_gateway.core.errors import UpstreamError
+from router_gateway.core.errors import UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
 from router_gateway.dispatch.stream import DONE, StreamTap, error_code, generated_text
 from router_gateway.dispatch.trial import CLIENT_CLOSED, Trial
-from router_gateway.dispatch.upstream import Reply, Upstream
+from router_gateway.dispatch.upstream import BrokenAnswer, Reply, Upstream
 from router_gateway.dispatch.usage import count_tokens, parse_usage
 
 _HELD_BACK_MAX = 256  # events without content before the first with some
@@ -154,9 +154,14 @@ async def begin(trial: Trial, upstream: Upstream) -> Answer:
 async def _whole(trial: Trial, reply: Reply) -> Answer:
     if reply.status == 200:
         trial.first_byte()
-    content = await reply.content()
+    try:
+        content = await reply.content()
+        payload = _payload(trial.endpoint.name, content)
+    except UpstreamTimeout:
+        raise
+    except UpstreamError as error:
+        raise BrokenAnswer(error.message) if reply.status == 200 else error from None
     await reply.aclose()
-    payload = _payload(trial.endpoint.name, content)
     answer = Answer(trial, reply, content=content, payload=payload)
     if reply.status != 200:
         trial.conclude(error_code(payload) or "invalid_request")

@@ -10,7 +10,7 @@ from router_gateway.core.errors import GatewayError, UpstreamError, UpstreamRate
 from router_gateway.core.money import cost_nusd
 from router_gateway.core.types import Attempt, Endpoint, Usage
 from router_gateway.dispatch.circuit import Entry
-from router_gateway.dispatch.upstream import Call, ConnectTimeout, ContextLengthExceeded, UpstreamRefused
+from router_gateway.dispatch.upstream import BrokenAnswer, Call, ConnectTimeout, ContextLengthExceeded, UpstreamRefused
 from router_gateway.dispatch.usage import count_request_tokens
 
 OnAttempt = Callable[[Attempt], None]
@@ -127,7 +127,7 @@ def _owes(error: BaseException | str | None, tokens_output: int) -> bool:
     So are answers, whole or broken off after some content; and calls that were given up while the
     endpoint was working on them, by the client or by our clock. A refusal costs nothing.
     """
-    if error is None or tokens_output > 0:
+    if error is None or tokens_output > 0 or isinstance(error, BrokenAnswer):
         return True
     given_up = error == CLIENT_CLOSED or isinstance(error, asyncio.CancelledError | UpstreamTimeout)
     return given_up and not isinstance(error, ConnectTimeout)

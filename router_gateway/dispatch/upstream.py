@@ -35,6 +35,10 @@ class ContextLengthExceeded(UpstreamError):
     type = "invalid_request_error"
 
 
+class BrokenAnswer(UpstreamError):
+    """A whole answer began with a 200 and broke off or made no sense: nothing to pass on, yet probably billed."""
+
+
 class ConnectTimeout(UpstreamTimeout):
     """No connection in time: nothing was sent, so nothing is owed."""
 

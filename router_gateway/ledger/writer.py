@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 200
 _LINGER_S = 0.05
+_PAUSE_S = 1.0
 _ADOPT_EVERY_S = 30.0
 _BACKOFF_S = (0.1, 5.0)  # first pause and longest pause
 _SPILL_ROWS_MAX = 10_000
@@ -136,6 +137,7 @@ class Writer:
                 self._errors += 1
                 logger.error("the ledger's writer failed: %s", type(error).__name__)
                 full = False
+                self._stopping.wait(_PAUSE_S)  # what fails once may go on failing: not twenty lines a second
             if not full:
                 self._wake.wait(_LINGER_S)
                 self._wake.clear()

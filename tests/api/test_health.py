@@ -96,10 +96,13 @@ async def test_metrics_count_requests_attempts_tokens_and_money(start):
     def count(name, **labels):
         return found[name, tuple(sorted(labels.items()))]
 
-    answered = {"api": "chat", "status_class": "2xx"}
-    assert count("router_requests_total", model="small", stream="false", **answered) == 1
-    assert count("router_requests_total", model="mid", stream="true", **answered) == 1
-    assert count("router_requests_total", api="chat", model="large", stream="false", status_class="5xx") == 1
+    asked = {"api": "chat", "provider": "maker"}
+    routed = {**asked, "policy": "knn@1", "status_class": "2xx"}
+    assert count("router_requests_total", model="small", stream="false", **routed) == 1
+    assert count("router_requests_total", model="mid", stream="true", **routed) == 1
+    pinned = {**asked, "policy": "none", "stream": "false"}
+    assert count("router_requests_total", model="mid", status_class="2xx", **pinned) == 1
+    assert count("router_requests_total", model="large", status_class="5xx", **pinned) == 1
     assert count("router_decisions_total", policy="knn@1", model="large", reason="scored") == 1
     assert count("router_decisions_total", policy="none", model="mid", reason="pinned") == 1
     assert count("router_upstream_attempts_total", provider="maker", model="large", outcome="upstream_error") == 2
@@ -145,7 +148,7 @@ async def test_prompts_and_secrets_show_nowhere(tmp_path, serve, caplog, store_t
             shown.append(await site.client.post("/v1/routing/decide", json={"input": SECRET_PROMPT}))
             decision_id = shown[0].headers["x-router-decision-id"]
             shown.append(await site.client.get(f"/v1/routing/decisions/{decision_id}"))
-        assert [r.status_code for r in shown[:3]] == [200, 502, 502]
+        assert [r.status_code for r in shown[:3]] == [200, 503, 502]
         shown.append(await site.chat(SECRET_PROMPT, headers={"authorization": "Bearer rg-wrong-key-5512"}))
         shown.append(await site.client.get("/metrics"))
         on_disk = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

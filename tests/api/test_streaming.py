@@ -133,7 +133,8 @@ async def test_the_openai_sdk_raises_on_a_stream_that_breaks_off(start):
 async def test_when_every_endpoint_refuses_a_stream_is_a_plain_error(start):
     site = await start(echoes=dict.fromkeys(("small", "mid", "large"), Echo(failure="refused")))
     response = await site.chat(EASY, stream=True)
-    assert error_of(response, 502)["code"] == "no_healthy_endpoint"
+    assert error_of(response, 503)["code"] == "no_healthy_endpoint"
+    assert response.headers["x-router-attempts"] == "3"
     assert response.headers["x-should-retry"] == "false"
     assert response.headers["x-router-decision-id"] == response.headers["request-id"]
     assert response.headers["x-router-policy"] == "knn@1"
@@ -187,7 +188,8 @@ async def test_after_a_ping_a_failure_is_told_in_band(start):
     assert event["error"]["code"] == "no_healthy_endpoint"
     assert set(event["error"]) == {"message", "type", "param", "code"}
     metrics = (await site.client.get("/metrics")).text
-    assert 'router_requests_total{api="chat",model="other",status_class="5xx",stream="true"} 1.0' in metrics
+    labels = 'api="chat",model="other",policy="knn@1",provider="none",status_class="5xx",stream="true"'
+    assert f"router_requests_total{{{labels}}} 1.0" in metrics
 
 
 async def test_after_a_ping_the_upstreams_own_refusal_is_told_in_band(start):

@@ -32,11 +32,11 @@ async def test_an_endpoint_that_answers_a_login_page_is_passed_over(start, serve
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_when_all_answer_login_pages_the_client_gets_502_and_is_told_not_to_retry(start, serve, stream):
+async def test_when_all_answer_login_pages_the_client_gets_503_and_is_told_not_to_retry(start, serve, stream):
     one, two = await serve(html), await serve(html)
     site = await start(endpoints=pool(one, two), over_http=True)
     response = await site.chat(EASY, stream=stream)
-    told = error_of(response, 502)
+    told = error_of(response, 503)
     assert (told["type"], told["code"]) == ("server_error", "no_healthy_endpoint")
     assert response.headers["x-should-retry"] == "false"
     assert "log in" not in told["message"]

@@ -466,3 +466,18 @@ async def test_errors_and_logs_hold_neither_prompt_nor_key(serve, dispatch, atte
     told = f"{caught.value} {caplog.text} {attempts}"
     assert SECRET not in told
     assert PROMPT not in told
+
+
+async def test_a_whole_answer_that_makes_no_sense_after_its_200_is_probably_billed(serve, dispatch, attempts):
+    """Money never fails silently: the endpoint did work, whatever became of its bytes."""
+
+    async def cut_short(exchange):
+        await exchange.respond(b'{"choices": [{"message": {"content": "Hel', kind="application/json")
+
+    broken, good = await serve(cut_short), await serve(good_whole)
+    dispatcher = dispatch(endpoint(broken.base_url), endpoint(good.base_url, "b"))
+    answer = await dispatcher.send(["a", "b"], call(), attempts.append)
+    assert answer.endpoint.name == "b"
+    assert attempts[0].error == "upstream_error"
+    assert attempts[0].cost_estimated
+    assert attempts[0].cost_nusd > 0
