@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router_gateway import evaluating
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -338,6 +339,9 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 def _type_of(schema: dict[str, Any]) -> str:
     bounds = [f"{name} {schema[name]}" for name in ("minimum", "exclusiveMinimum", "maximum") if name in schema]
     return ", ".join([str(schema.get("type", "")), *bounds])
+
+
+app.command("evaluate")(evaluating.command(_progress))
 
 
 if __name__ == "__main__":

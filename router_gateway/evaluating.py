@@ -1,0 +1,111 @@
+"""The verb `evaluate`: policies on anybody's recorded outcomes, from one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from router_gateway.core.types import Endpoint
+    from router_gateway.evaluation.embeddings import Encoder
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Given a label, a context manager whose value is called with (done, total)."""
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(help="FILE[:SPLIT] in the common schema, a RouterBench pickle, or paretobandit[:val]."),
+]
+Policies = Annotated[
+    str, typer.Option(help="Comma-separated; a parameter is set as in knn:k=40. Default: all that are installed.")
+]
+Protocols = Annotated[
+    str, typer.Option(help="Comma-separated: pooled, tasks, dynamic, probes, robustness. Default: all that fit.")
+]
+Seeds = Annotated[int, typer.Option(help="Random splits per protocol.")]
+BackendName = Annotated[str, typer.Option("--backend", help="threads, processes, dask or ray.")]
+Workers = Annotated[int, typer.Option(help="Jobs at a time; default: one per core.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
+Out = Annotated[Path, typer.Option(help="Folder for evaluation.json, results.json and what is resumed from.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Use this configuration's encoder, endpoints and prices.")
+]
+Embedder = Annotated[str, typer.Option(help="sentence, or hashing (no model; quick, and worse).")]
+Select = Annotated[bool, typer.Option("--select", help="Choose parameters by cross-validation inside train.")]
+
+
+def command(progress: Progress) -> Callable[..., None]:
+    """The function that typer runs; `progress` draws its bars."""
+
+    def evaluate(
+        sources: Sources,
+        policies: Policies = "",
+        protocols: Protocols = "",
+        seeds: Seeds = 10,
+        backend: BackendName = "processes",
+        workers: Workers = 0,
+        scheduler: Scheduler = None,
+        out: Out = Path("evaluation"),
+        cache: Cache = None,
+        config: Config = None,
+        embedder: Embedder = "sentence",
+        select: Select = False,
+    ) -> None:
+        """Judge policies on recorded outcomes: curves, AIQ and the share of the gap to the oracle that each closes."""
+        from rich.console import Console
+
+        from router_gateway.evaluation.backends import Backend
+        from router_gateway.evaluation.command import Options, tables
+        from router_gateway.evaluation.command import evaluate as run
+        from router_gateway.evaluation.protocols import PROTOCOLS
+
+        encoder, pool = _configured(config, embedder)
+        options = Options(
+            policies=_listed(policies),
+            protocols=_listed(protocols) or tuple(PROTOCOLS),
+            seeds=seeds,
+            backend=cast(Backend, backend),
+            workers=workers or os.cpu_count() or 1,
+            scheduler=scheduler,
+            cache=cache,
+            encoder=encoder,
+            pool=pool,
+            select=select,
+            command=" ".join(["router-gateway", *sys.argv[1:]]),
+        )
+        result = run(sources, options, out=out, progress=progress)
+        console = Console()
+        for table in tables(result):
+            console.print(table)
+        for note in result.notes:
+            typer.echo(note, err=True)
+        typer.echo(f"written: {out / 'evaluation.json'}, {out / 'results.json'}")
+
+    return evaluate
+
+
+def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endpoint, ...]]:
+    """Encoder and pool: a configuration's, or the one named and the recorded endpoints."""
+    from router_gateway.core.errors import ConfigError
+    from router_gateway.evaluation.embeddings import Encoder
+
+    if config is None:
+        if embedder not in ("sentence", "hashing"):
+            raise ConfigError([f"--embedder {embedder}: there are sentence and hashing"])
+        return Encoder(kind="hashing" if embedder == "hashing" else "sentence"), ()
+    from router_gateway import config as configuration
+    from router_gateway.wiring import build_endpoints
+
+    loaded = configuration.load(config)
+    return Encoder(kind=loaded.embedder.kind, model=loaded.embedder.model), build_endpoints(loaded)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,172 @@
+"""All sittings of an evaluation, side by side; each result is a file, so a run that is killed goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import router_gateway
+from router_gateway import registry
+from router_gateway.core.errors import GatewayError
+from router_gateway.evaluation.backends import Backend, run_all
+from router_gateway.evaluation.prepared import Prepared
+from router_gateway.evaluation.protocols import PROTOCOLS, DoesNotFit, Variant
+from router_gateway.evaluation.selection import select
+from router_gateway.evaluation.sitting import Spec, sit, sit_references
+
+_CODE = ("core", "routing", "embedding", "evaluation")
+"""Folders whose code a figure depends on; a change there makes every kept result stale."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One set with its perturbed prompts; `fingerprint` of both."""
+
+    prepared: Prepared
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One policy (None: the references) under one protocol and seed, on the set named `entry`."""
+
+    entry: str
+    protocol: str
+    seed: int
+    spec: Spec | None
+    resamples: int = 0
+    select: bool = False
+
+
+def plan(
+    entries: Mapping[str, Entry],
+    *,
+    specs: Sequence[Spec],
+    protocols: Sequence[str],
+    seeds: Sequence[int],
+    resamples: int,
+    select_parameters: bool,
+) -> list[Job]:
+    """Every job of an evaluation, the long ones first so that the last ones to finish are short."""
+    jobs = [
+        Job(
+            entry=name,
+            protocol=protocol,
+            seed=seed,
+            spec=spec,
+            resamples=resamples if spec is not None and protocol == "pooled" and seed == seeds[0] else 0,
+            select=select_parameters,
+        )
+        for name in entries
+        for protocol in protocols
+        for seed in (seeds if PROTOCOLS[protocol].seeded else seeds[:1])
+        for spec in (None, *specs)
+    ]
+    return sorted(jobs, key=lambda job: (PROTOCOLS[job.protocol].seeded, -len(entries[job.entry].prepared)))
+
+
+def run(
+    entries: Mapping[str, Entry],
+    jobs: Sequence[Job],
+    *,
+    folder: Path,
+    backend: Backend = "processes",
+    workers: int = 2,
+    scheduler: str | None = None,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[tuple[Job, dict[str, Any]]]:
+    """(job, record) of all jobs, in their order. Records in `folder` are taken as they are if nothing has changed.
+
+    A record is what `sit` returns, or `{"skipped": why}` where the protocol does not fit the set, or
+    `{"failed": why}` where a policy raised: that is tried again the next time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    places = [folder / f"{_key(job, entries[job.entry])}.json" for job in jobs]
+    records: dict[int, dict[str, Any]] = {}
+    for at, place in enumerate(places):
+        if (kept := _read(place)) is not None:
+            records[at] = kept
+    missing = [at for at in range(len(jobs)) if at not in records]
+    advance(len(records), len(jobs))
+    work = [(jobs[at], entries[jobs[at].entry]) for at in missing]
+    for position, record in run_all(
+        _sat, work, backend=backend, workers=workers, scheduler=scheduler, shared=list(entries.values())
+    ):
+        at = missing[position]
+        records[at] = record
+        if "failed" not in record:
+            _write(places[at], record)
+        advance(len(records), len(jobs))
+    return [(job, records[at]) for at, job in enumerate(jobs)]
+
+
+def _sat(work: tuple[Job, Entry]) -> dict[str, Any]:
+    job, entry = work
+    try:
+        if job.spec is None:
+            return sit_references(entry.prepared, protocol=job.protocol, seed=job.seed)
+        spec = job.spec
+        if job.select:
+            exams = PROTOCOLS[job.protocol].exams(entry.prepared, job.seed)
+            spec = select(spec, entry.prepared, exams[0].stages[0], seed=job.seed)
+        return sit(
+            replace(spec, label=job.spec.label),
+            entry.prepared,
+            protocol=job.protocol,
+            seed=job.seed,
+            variants=entry.variants,
+            resamples=job.resamples,
+        )
+    except DoesNotFit as error:
+        return {"skipped": str(error)}
+    except GatewayError as error:
+        return {"failed": error.message}
+    except Exception as error:  # somebody else's policy may fail in any way, and its message may quote a prompt
+        return {"failed": type(error).__name__}
+
+
+def _key(job: Job, entry: Entry) -> str:
+    spec = None if job.spec is None else [job.spec.name, dict(job.spec.params), _policy_code(job.spec.name)]
+    facts = [entry.fingerprint, job.protocol, job.seed, spec, job.resamples, job.select, _own_code()]
+    return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _own_code() -> str:
+    base = Path(router_gateway.__file__).parent
+    return _digest([path for part in _CODE for path in (base / part).rglob("*.py")])
+
+
+@lru_cache(maxsize=256)
+def _policy_code(name: str) -> str:
+    """Of the policy's module and its neighbours, which it may share helpers with."""
+    return _digest(list(Path(inspect.getfile(registry.policy_class(name))).parent.glob("*.py")))
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(paths):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(place: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # not there, or cut short by a power failure
+    return record if isinstance(record, dict) else None
+
+
+def _write(place: Path, record: Mapping[str, Any]) -> None:
+    aside = place.with_suffix(f".{os.getpid()}.tmp")
+    aside.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
+    os.replace(aside, place)
