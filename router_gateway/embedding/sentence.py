@@ -111,6 +111,9 @@ class SentenceTransformerEmbedder:
         if folder is not None:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when the import below happens
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        # Read when torch is imported. OpenMP's threads otherwise spin while they wait for each other, and where
+        # other work wants the same cores an encoding takes ten times as long; asleep they cost a few milliseconds.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from sentence_transformers import SentenceTransformer
 
         _quieten()
