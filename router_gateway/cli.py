@@ -6,20 +6,18 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import evaluating
+from router_gateway import evaluating, tuning
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from router_gateway.config import Config
-    from router_gateway.evaluation.tuning import Setting
 
 app = typer.Typer(
     help="A drop-in proxy in front of LLM APIs that learns which model should answer.",
@@ -140,45 +138,6 @@ def train(
 
 
 @app.command()
-def tune(
-    source: Annotated[str, typer.Argument(help="Outcomes: FILE[:SPLIT] in the common schema, or paretobandit:val.")],
-    quality_floor: Annotated[float, typer.Option(help="Least quality, as a share of the reference's.")] = 0.95,
-    of: Annotated[str, typer.Option(help="best-single, oracle, absolute (the floor is a quality) or a name.")] = (
-        "best-single"
-    ),
-    confidence: Annotated[float, typer.Option(help="With which the floor must hold.")] = 0.9,
-    policy: Annotated[str | None, typer.Option(help="Policy to fit; default: the configured one, or knn.")] = None,
-    fit_on: Annotated[str | None, typer.Option(help="Outcomes to fit on; default: a part of SOURCE.")] = None,
-    fit_share: Annotated[float, typer.Option(help="The part of SOURCE to fit on, the rest calibrates.")] = 0.5,
-    out: Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder of cached vectors; default: the user's cache.")] = None,
-    config: ConfigOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Pick the cheapest dial that keeps a quality floor, guaranteed by calibration data (exit status 3: none does)."""
-    from router_gateway.evaluation import tuning_report
-    from router_gateway.evaluation.conformal import Promise
-    from router_gateway.evaluation.embeddings import default_cache
-    from router_gateway.evaluation.tuning import tune_source
-
-    found = tune_source(
-        source,
-        Promise(floor=quality_floor, of=of, confidence=confidence),
-        _setting(_source(config, demo), demo=demo, policy=policy),
-        cache=cache or default_cache(),
-        progress=_progress,
-        fit_on=fit_on,
-        fit_share=fit_share,
-    )
-    typer.echo("\n".join(tuning_report.lines(found)))
-    if found.worth_usd is not None:
-        typer.echo(f"\n{tuning_report.snippet(found)}", nl=False)
-    if out is not None:
-        tuning_report.write(found, out)
-    raise typer.Exit(0 if found.worth_usd is not None else 3)
-
-
-@app.command()
 def migrate(config: ConfigOption = None, demo: DemoOption = False) -> None:
     """Bring the ledger's database to the newest schema."""
     from router_gateway.ledger.engine import migrate as run
@@ -271,29 +230,6 @@ def _source(config: Path | None, demo: bool) -> Path | None:
     return config
 
 
-def _setting(file: Path | None, *, demo: bool, policy: str | None) -> Setting:
-    """How the configured gateway decides; without a configuration, greedily among the outcomes' endpoints."""
-    from router_gateway.evaluation.embeddings import Encoder
-    from router_gateway.evaluation.tuning import Setting
-    from router_gateway.routing.guard import Guard
-    from router_gateway.wiring import build_endpoints, build_rule
-
-    if file is None and not demo:
-        return Setting(policy=policy or "knn")
-    config = _load(file, demo)
-    name, novelty = policy or config.policy.name, config.guard.novelty_stddev_max
-    return Setting(
-        encoder=Encoder(kind=config.embedder.kind, model=config.embedder.model),
-        pool=build_endpoints(config),
-        default_endpoint=config.default_endpoint,
-        policy=name,
-        params=next((choice.params for choice in config.policies if choice.name == name), {}),
-        rule=build_rule(config),
-        guard=Guard(z=config.guard.z, novelty_stddev_max=inf if novelty is None else novelty),
-        optimism=config.optimism,
-    )
-
-
 def _say_error(error: GatewayError) -> None:
     for line in error.message.splitlines():
         typer.echo(f"error: {line}", err=True)
@@ -342,6 +278,7 @@ def _type_of(schema: dict[str, Any]) -> str:
 
 
 app.command("evaluate")(evaluating.command(_progress))
+app.command("tune")(tuning.command(_progress))
 
 
 if __name__ == "__main__":
