@@ -66,8 +66,9 @@ class Bins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyResult:
-    """One policy under the pooled split.
+    """One row under the pooled split: a policy, or a reference swept or judged like one.
 
+    reference : random, cheapest, best_single, task_oracle and their like, which learn nothing from the prompt
     aiq_sd : over seeds; gap_closed_low, gap_closed_high : 95 % bootstrap interval over queries
     quality_at_zero_price : where price plays no part
     cost_at_best_single_quality : least cost on the hull with the best single endpoint's quality; NaN: never reached
@@ -76,6 +77,7 @@ class PolicyResult:
     """
 
     name: str
+    reference: bool = False
     aiq: Number
     aiq_sd: Number = math.nan
     gap_closed: Number = math.nan
@@ -93,7 +95,7 @@ class PolicyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskResult:
-    """One task of the test: quality and cost where price plays no part, by row (policies, best_single, oracle, …)."""
+    """One task of the test: quality and mean USD at `SetResult.tasks_at`, by row (policies, best_single, oracle, …)."""
 
     name: str
     queries: int
@@ -132,8 +134,9 @@ class SetResult:
     """Everything about one set of outcomes.
 
     zero, oracle : AIQ of the zero router and of the oracle swept over the dial
-    references : further AIQ by row: random, cheapest, best_single, task_oracle; a point's AIQ is its hull's
-    zero_line, oracle_line : their hulls; singles, points : endpoints, and points such as random and task_oracle
+    best_single : the endpoint that was best on train; "" where seeds disagree
+    zero_line, oracle_line : their hulls; singles : endpoints; points : random and other points without a curve
+    tasks_at : at which setting of the dial the tasks are compared, for the reader
     priced : False where no cost is recorded and every call is taken to cost the same
     notes : what was dropped or filled, one sentence each
     """
@@ -146,13 +149,13 @@ class SetResult:
     zero: Number
     oracle: Number
     best_single: str = ""
-    references: Mapping[str, Number] = field(default_factory=dict)
     zero_line: Line
     oracle_line: Line
     singles: tuple[Point, ...]
     points: tuple[Point, ...] = ()
     policies: tuple[PolicyResult, ...]
     tasks: tuple[TaskResult, ...] = ()
+    tasks_at: str = "where price plays no part"
     protocols: tuple[ProtocolResult, ...] = ()
     notes: tuple[str, ...] = ()
 
