@@ -14,9 +14,10 @@ TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 
 export PYTHONSAFEPATH = 1
 export TOKENIZERS_PARALLELISM ?= false
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic chaos clean
+.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'

@@ -182,6 +182,7 @@ class Config(BaseSettings):
     guard: GuardSettings = GuardSettings()
     worth_usd: PositiveFloat = 0.02
     optimism: float = Field(0.0, ge=0, le=10)
+    cost_model: Literal["constant", "learned"] = "constant"
     learn_output_tokens: bool = True
     training: Training = Training()
     dispatch: Dispatch = Dispatch()

@@ -16,14 +16,13 @@ import numpy as np
 
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, NotFound, RequestError
-from router_gateway.core.protocols import NamesNeighbours
+from router_gateway.core.protocols import CostModel, NamesNeighbours
 from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, Floats, Neighbour, Queries, Query, Reason
 from router_gateway.dispatch.answer import Answer
 from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.upstream import Call
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.ledger.ledger import Ledger
-from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ class Gateway:
     batcher: Batcher
     dispatcher: FallbackDispatcher
     ledger: Ledger
-    cost: TokenPriceCost
+    cost: CostModel
     meter: Meter
     routing_deadline_ms: float
     learns_output_tokens: bool = True

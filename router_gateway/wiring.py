@@ -21,7 +21,7 @@ from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
 from router_gateway.learning.snapshots import Snapshots
-from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
@@ -54,6 +54,11 @@ def build_rule(config: Config) -> Rule:
     if isinstance(config.rule, EpsilonGreedyRule):
         return EpsilonGreedy(epsilon=config.rule.epsilon)
     return InverseGap(gamma=config.rule.gamma)
+
+
+def build_cost(config: Config, endpoints: tuple[Endpoint, ...]) -> TokenPriceCost | TokenLengthCost:
+    """The configured cost model, still without experience."""
+    return (TokenPriceCost if config.cost_model == "constant" else TokenLengthCost)(endpoints=endpoints)
 
 
 def build_embedder(config: Config) -> Embedder:
@@ -117,12 +122,12 @@ class Brain:
     config: Config
     endpoints: tuple[Endpoint, ...]
     embedder: Embedder = field(init=False)
-    cost: TokenPriceCost = field(init=False)
+    cost: TokenPriceCost | TokenLengthCost = field(init=False)
     live: dict[str, LivePolicy] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.embedder = build_embedder(self.config)
-        self.cost = TokenPriceCost(endpoints=self.endpoints)
+        self.cost = build_cost(self.config, self.endpoints)
         self._snapshots = Snapshots(self.config.state_dir / "snapshots")
 
     def load(self, progress: Progress, *, fits: bool = True) -> None:
@@ -155,7 +160,7 @@ class Brain:
         with progress(f"Embedding {len(table)} training prompts") as advance:
             embedding = fitting.embed_all(self.embedder, table.prompts, advance)
         experience = fitting.experience_of(table, embedding, self.embedder.space)
-        self.cost = TokenPriceCost(endpoints=self.endpoints)
+        self.cost = build_cost(self.config, self.endpoints)
         fitting.learn_lengths(self.cost, table)
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
         saved = []
@@ -233,7 +238,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
     ledger = open_ledger(config)
     brain.load(progress)
-    if config.learn_output_tokens:
+    if config.learn_output_tokens and isinstance(brain.cost, TokenPriceCost):
         for name, means in ledger.output_tokens().items():
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
     meter = PrometheusMeter(brain.endpoints)

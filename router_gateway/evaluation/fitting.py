@@ -12,6 +12,7 @@ import numpy as np
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.experience import Experience
+from router_gateway.core.ids import uuid7
 from router_gateway.core.money import usd_to_nusd
 from router_gateway.core.protocols import Embedder
 from router_gateway.core.types import Endpoint, Floats, Queries
@@ -19,7 +20,8 @@ from router_gateway.dispatch.tokens import count_tokens
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.packaged import read_paretobandit, tokens_for_cost
 from router_gateway.evaluation.readers import read_outcomes
-from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.evaluation.replay import query_of
+from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while texts are embedded."""
@@ -95,8 +97,15 @@ def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:
     return replace(table, tokens_input=tokens_input, tokens_output=tokens_output)
 
 
-def learn_lengths(cost: TokenPriceCost, table: Benchmark) -> None:
-    """Teach the cost model each endpoint's mean output length from a table with token counts."""
+def learn_lengths(cost: TokenPriceCost | TokenLengthCost, table: Benchmark) -> None:
+    """Teach a cost model how long each endpoint's answers are, from a table with token counts."""
+    if isinstance(cost, TokenLengthCost):
+        tokens_output = np.full((len(table), len(cost.endpoints)), np.nan)
+        for column, endpoint in enumerate(cost.endpoints):
+            if endpoint.name in table.endpoints:
+                tokens_output[:, column] = table.tokens_output[:, table.endpoints.index(endpoint.name)]
+        cost.fit([query_of(prompt, uuid7()) for prompt in table.prompts], tokens_output)
+        return
     for column, name in enumerate(table.endpoints):
         known = table.tokens_output[:, column][~np.isnan(table.tokens_output[:, column])]
         if len(known):

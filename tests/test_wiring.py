@@ -1,0 +1,84 @@
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import yaml
+
+from router_gateway import config as configuration
+from router_gateway.core.ids import uuid7
+from router_gateway.evaluation.replay import query_of
+from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
+from router_gateway.wiring import Brain, build_endpoints
+
+SHORT, LONG = "Answer with the letter only. Question {}", "Explain step by step how to solve task {}"
+
+
+@pytest.fixture
+def outcomes(tmp_path):
+    """Short questions with short answers, long ones with long answers."""
+    path = tmp_path / "outcomes.jsonl"
+    rows = []
+    for i in range(60):
+        prompt, tokens = (SHORT, 3) if i % 2 else (LONG, 400)
+        rows += [
+            {"dataset": "d", "task": "t", "sample_id": str(i), "prompt": prompt.format(i), "model": model, "score": 0.5,
+             "cost_usd": 1e-4, "input_tokens": 20, "output_tokens": tokens}
+            for model in ("small", "large")
+        ]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def brain(tmp_path, outcomes):
+    def load(cost_model: str) -> Brain:
+        file = tmp_path / "gateway.yaml"
+        prices = {"price_input_usd_per_mtok": 1, "price_output_usd_per_mtok": 1, "context_tokens_max": 10_000}
+        settings = {
+            "state_dir": str(tmp_path / "state"),
+            "embedder": {"kind": "hashing"},
+            "cost_model": cost_model,
+            "training": {"outcomes": str(outcomes)},
+            "default_endpoint": "small",
+            "endpoints": [
+                {"name": name, "model": name, "base_url": "http://127.0.0.1:9/v1", **prices}
+                for name in ("small", "large")
+            ],
+        }
+        file.write_text(yaml.safe_dump(settings))
+        config = configuration.load(file)
+        made = Brain(config=config, endpoints=build_endpoints(config))
+        made.load(_silent)
+        return made
+
+    return load
+
+
+@contextmanager
+def _silent(label):
+    yield lambda done, total: None
+
+
+def costs(brain):
+    return brain.cost.expected_usd([query_of(prompt.format(99), uuid7()) for prompt in (SHORT, LONG)])
+
+
+def test_the_learned_cost_model_prices_a_request_by_the_answer_it_asks_for(brain):
+    constant, learned = costs(brain("constant")), costs(brain("learned"))
+    assert constant[1, 0] < 1.2 * constant[0, 0]
+    assert learned[1, 0] > 5 * learned[0, 0]
+
+
+def test_a_second_start_takes_prices_from_the_snapshot(brain):
+    first, second = brain("learned"), brain("learned")
+    assert isinstance(second.cost, TokenLengthCost)
+    assert second.live["knn"].current().version == first.live["knn"].current().version == 1
+    np.testing.assert_array_equal(costs(first), costs(second))
+
+
+def test_another_cost_model_fits_again(brain):
+    assert isinstance(brain("constant").cost, TokenPriceCost)
+    again = brain("learned")
+    assert again.live["knn"].current().version == 2
+    assert costs(again)[1, 0] > 5 * costs(again)[0, 0]
