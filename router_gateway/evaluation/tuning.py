@@ -200,7 +200,7 @@ def tune(
 def ask(setting: Setting, learned: Prepared, learn_rows: Ints, asked: Prepared, rows: Ints) -> Asked:
     """Fit the policy on `learn_rows` and route `rows`, whose every outcome is known, at every dial."""
     if not (learned.priced and asked.priced):
-        raise DataError([f"{asked.name}: no costs are recorded, so there is no dial to pick"])
+        raise DataError([f"{asked.name}: no costs are recorded that differ, so there is no dial to pick"])
     experience = Experience.from_table(
         learned.batch(learn_rows),
         learned.table.endpoints,
