@@ -23,6 +23,8 @@ STACKED_MAX = 12
 """Endpoints with a layer of their own; the others share one."""
 LOG_FROM_RATIO = 20.0
 """Costs that span more than this start on a logarithmic axis."""
+_FAR_BELOW = ("random", "cheapest")
+"""References that would flatten everything else; they are in the tables, and a key away on the page."""
 _DIGITS = 6
 _BESIDE = 0.6  # of the distance between two parts
 
@@ -219,14 +221,14 @@ def protocol(own: SetResult, asked: ProtocolResult) -> Chart:
     if len(asked.parts) == 1:
         part = asked.parts[0]
         rows = [_row(n, part.aiq.get(n, math.nan), *_around(part, n), index=index[n]) for n in policies]
-        rows += [_row(n, v) for n, v in part.aiq.items() if n not in policies]
+        rows += [_row(n, v) for n, v in part.aiq.items() if n not in policies and n not in _FAR_BELOW]
         return {"kind": "dots", "title": title, "xLabel": "AIQ (0 to 1)", "rangeLabel": "± 1 sd", "rows": rows}
     names = list(dict.fromkeys([*policies, *(n for part in asked.parts for n in part.aiq)]))
     at = range(len(asked.parts))
     series = [
         {
             "name": name,
-            "index": index.get(name, -1 - i),
+            "index": index.get(name, -1 if name == "zero_router" else -2),
             "line": asked.name == "probes",  # the others have no order, so their dots stand side by side
             "x": [
                 part if asked.name == "probes" else part + _BESIDE * (i + 0.5) / len(names) - _BESIDE / 2 for part in at
@@ -244,7 +246,8 @@ def protocol(own: SetResult, asked: ProtocolResult) -> Chart:
         "yLabel": "AIQ (0 to 1)",
         "xTicks": [[i, part.name] for i, part in enumerate(asked.parts)],
         "series": series,
-        "off": ["oracle"],  # far above everything else: it would flatten the rest
+        "off": ["oracle", *_FAR_BELOW],
+        "bands": False,  # mostly of the split, which all policies share
     }
 
 

@@ -77,7 +77,7 @@ def _plane(axes: Axes, chart: Chart) -> None:
             axes.scatter(x, y, color=colour, marker=marker, s=24, zorder=3, label=label)
         if best:
             axes.plot(best["x"], best["y"], color=colour, linestyle=style, linewidth=2, label=label)
-        if one.get("sd") and one["line"]:
+        if one.get("sd") and one["line"] and chart.get("bands", True):
             sd = [one["sd"][i] or 0.0 for i in at]
             low, high = ([b + sign * s for b, s in zip(y, sd, strict=True)] for sign in (-1, 1))
             axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -85,7 +85,13 @@ def _plane(axes: Axes, chart: Chart) -> None:
             axes.scatter(x, y, s=[60 * one["weight"][i] for i in at], color=colour, marker=marker)
         if len(one.get("labels", ())) <= _NAMED_MAX:
             for name, a, b in zip((one["labels"][i] for i in at) if "labels" in one else (), x, y, strict=False):
-                axes.annotate(_plain(name), (a, b), xytext=(5, -3), textcoords="offset points", fontsize=7)
+                axes.annotate(
+                    _plain(name),
+                    (a, b),
+                    xytext=(5, 4 if one["index"] == -3 else -8),
+                    textcoords="offset points",
+                    fontsize=7,
+                )
     axes.margins(x=0.1)  # room for the names of the outermost points
     if chart.get("log"):
         axes.set_xscale("log")

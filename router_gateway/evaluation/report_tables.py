@@ -28,7 +28,13 @@ def figure(value: float, form: str = ".4f", *, aside: str = "", best: bool = Fal
     """A number, or a dash where it is not defined; `aside` follows in small print."""
     if not math.isfinite(value):
         return Cell(text=NONE, value="")
-    return Cell(text=f"{value:{form}}", value=f"{value:.10g}", aside=aside, best=best)
+    return Cell(text=_number(value, form), value=f"{value:.10g}", aside=aside, best=best)
+
+
+def _number(value: float, form: str) -> str:
+    """Without the sign that formatting leaves on what rounds to zero."""
+    text = f"{value:{form}}"
+    return text.removeprefix("-") if text.strip("-0.%") == "" else text
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[tuple[str, bool, Sequence[Cell]]], *, file: str) -> str:
@@ -80,7 +86,7 @@ def summary(own: SetResult) -> str:
 def _headline(policy: PolicyResult, single_cost_usd: float, *, priced: bool, best: bool) -> list[Cell]:
     sd = f"± {policy.aiq_sd:.4f}" if math.isfinite(policy.aiq_sd) else ""
     low, high = policy.gap_closed_low, policy.gap_closed_high
-    between = f"{low:.1%} to {high:.1%}" if math.isfinite(low + high) else ""
+    between = f"{_number(low, '.1%')} to {_number(high, '.1%')}" if math.isfinite(low + high) else ""
     cost = policy.cost_at_best_single_quality if priced else math.nan
     share = policy.other.get("cost_at_best_single_quality_share", cost / single_cost_usd if single_cost_usd else cost)
     reached = policy.other.get("reached_best_single_share", 1.0)
@@ -109,7 +115,7 @@ def others(own: SetResult) -> str:
 def tasks(own: SetResult) -> str:
     """Quality by task and row; the best policy of a task is bold."""
     learned = {p.name for p in own.policies if not p.reference}
-    names = list(dict.fromkeys(n for task in own.tasks for n in task.quality))
+    names = sorted(dict.fromkeys(n for task in own.tasks for n in task.quality), key=lambda n: n not in learned)
     rows: list[tuple[str, bool, Sequence[Cell]]] = []
     for task in own.tasks:
         best = max((q for n, q in task.quality.items() if n in learned and math.isfinite(q)), default=math.nan)
@@ -123,8 +129,8 @@ def tasks(own: SetResult) -> str:
 
 def protocol(own: SetResult, asked: ProtocolResult) -> str:
     """AIQ of every policy in every part of a protocol, and decisions that perturbations left alone."""
-    names = list(dict.fromkeys(n for part in asked.parts for n in part.aiq))
     learned = {p.name for p in own.policies if not p.reference}
+    names = sorted(dict.fromkeys(n for part in asked.parts for n in part.aiq), key=lambda n: n not in learned)
     parts = [part.name or "AIQ" for part in asked.parts]
     rows = [(n, n not in learned, [_part(part, n) for part in asked.parts]) for n in names]
     caption = f"{asked.title}: AIQ"
@@ -139,7 +145,7 @@ def _part(part: PartResult, name: str) -> Cell:
     sd, closed, same = (m.get(name, math.nan) for m in (part.aiq_sd, part.gap_closed, part.unchanged))
     asides = [
         f"± {sd:.4f}" if math.isfinite(sd) else "",
-        f"{closed:.0%}" if math.isfinite(closed) else "",
+        _number(closed, ".0%") if math.isfinite(closed) else "",
         f"{same:.0%} alike" if math.isfinite(same) else "",
     ]
     return figure(part.aiq.get(name, math.nan), aside=", ".join(a for a in asides if a))
@@ -152,7 +158,9 @@ def overview(results: EvaluationResult) -> str:
     for name in names:
         found = [next((p for p in own.policies if p.name == name), None) for own in results.sets]
         cells = [
-            figure(p.aiq, aside=f"{p.gap_closed:.1%}" if math.isfinite(p.gap_closed) else "") if p else figure(math.nan)
+            figure(p.aiq, aside=_number(p.gap_closed, ".1%") if math.isfinite(p.gap_closed) else "")
+            if p
+            else figure(math.nan)
             for p in found
         ]
         rows.append((name, False, cells))

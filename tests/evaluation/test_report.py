@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -194,3 +195,15 @@ def test_writing_replaces_the_file_whole_and_leaves_nothing_else(tmp_path):
     write_report(evaluation(), target)
     assert target.read_bytes() == first, "the same results give the same page"
     assert [path.name for path in target.parent.iterdir()] == ["report.html"]
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    own = one_set("alpha")
+    level = replace(own.policies[1], gap_closed=-0.0001, gap_closed_low=-0.0004, gap_closed_high=0.0004)
+    text = page(evaluation(replace(own, policies=(own.policies[0], level))))
+    assert row(text, "alpha-summary", "linear")[1] == ("0.0% 0.0% to 0.0%", "-0.0001")
+
+
+def test_far_references_do_not_flatten_a_protocol():
+    chart = by_set(one_set("alpha"))["protocol-probes"]
+    assert "oracle" in {one["name"] for one in chart["series"]} & set(chart["off"])

@@ -15,10 +15,10 @@ function drawPlane(svg, spec, state, width) {
   const series = spec.series.filter((one) => !state.hidden.has(one.name));
   const all = series.length ? series : spec.series;
   const log = Boolean(state.log);
-  const box = boxOf(width, height, 58);
-  const x = scaleOf(all.flatMap((s) => s.x), { log, from: box.left, to: box.right, wanted: width < 480 ? 4 : 7, fixed: spec.xRange });
   const heights = all.flatMap((s) => s.y.flatMap((v, i) => (state.bands && s.sd ? [v - s.sd[i], v + s.sd[i]] : [v])));
-  const y = scaleOf(heights, { from: box.bottom, to: box.top, fixed: spec.yRange });
+  const y = scaleOf(heights, { from: height - BOX_BELOW, to: BOX_TOP, fixed: spec.yRange });
+  const box = boxOf(width, height, 32 + 6.8 * Math.max(3, ...y.ticks.map(([, text]) => text.length)));
+  const x = scaleOf(all.flatMap((s) => s.x), { log, from: box.left, to: box.right, wanted: width < 480 ? 4 : 7, fixed: spec.xRange });
   size(svg, width, height);
   const inner = axes(svg, box, x, y, { xLabel: spec.xLabel + (log ? " (logarithmic)" : ""), yLabel: spec.yLabel, xTicks: spec.xTicks });
   if (spec.diagonal) inner.append(shape("line", { x1: x.at(0), y1: y.at(0), x2: x.at(1), y2: y.at(1), stroke: "var(--soft)", "stroke-dasharray": "4 4" }));
@@ -35,7 +35,7 @@ function drawPlane(svg, spec, state, width) {
     } else if (state.bands && one.sd) {
       const upper = at.map(([v, w, i]) => place([v, w + (one.sd[i] || 0)]));
       const lower = at.map(([v, w, i]) => place([v, w - (one.sd[i] || 0)])).reverse();
-      inner.append(shape("path", { d: `${path([...upper, ...lower])}Z`, fill: colour(one.index), opacity: 0.16 }));
+      inner.append(shape("path", { d: `${path([...upper, ...lower])}Z`, fill: colour(one.index), opacity: 0.12 }));
     }
     const withHull = state.hulls && one.hull;
     if (one.line) {
@@ -59,7 +59,7 @@ function drawPlane(svg, spec, state, width) {
 }
 
 function tipLines(spec, one, i) {
-  const sd = one.sd && known(one.sd[i]) ? ` ± ${number(one.sd[i])}` : "";
+  const sd = one.sd && known(one.sd[i]) ? ` ± ${number(Number(one.sd[i].toPrecision(2)))}` : "";
   const tick = spec.xTicks && spec.xTicks.find(([value]) => value === Math.round(one.x[i]));
   return [`${spec.xLabel}: ${tick ? tick[1] : number(one.x[i])}`, `${spec.yLabel}: ${number(one.y[i])}${sd}`, ...(one.info ? one.info[i] : [])];
 }

@@ -2,7 +2,7 @@
 // What surrounds a chart: legend, options, hover and keyboard, downloads.
 
 function figure(node, spec) {
-  const state = { hidden: new Set(spec.off ?? []), log: spec.log, bands: true, hulls: true, variant: 0 };
+  const state = { hidden: new Set(spec.off ?? []), log: spec.log, bands: spec.bands ?? true, hulls: true, variant: 0 };
   const stage = node.querySelector(".stage");
   const svg = shape("svg", { tabindex: 0, role: "application", "aria-label": `${spec.title}. Arrow keys walk through the points: left and right along a series, up and down between series.` });
   const tip = element("div", PLAIN_TIP);
