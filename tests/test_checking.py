@@ -9,7 +9,7 @@ import yaml
 
 from router_gateway import config
 from router_gateway.checking import explain_prompt
-from router_gateway.core.errors import RequestError
+from router_gateway.core.errors import NotFitted, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.evaluation.replay import query_of
 from router_gateway.wiring import Brain, build_endpoints
@@ -52,14 +52,20 @@ def loaded(tmp_path):
 
 
 def test_a_prompt_is_explained_as_a_request_would_be_decided(loaded):
-    decision, _ = explain_prompt(loaded, WRAPPED, policy=None, worth_usd=None, progress=silence)
     brain = Brain(config=loaded, endpoints=build_endpoints(loaded))
     brain.load(silence)
+    decision, _ = explain_prompt(loaded, WRAPPED, policy=None, worth_usd=None, progress=silence)
     query = query_of(WRAPPED, uuid7())
     assert query.text == "What is the capital of Australia?"
     live = brain.routers()["knn"].route([query], brain.embedder.embed([query.text]))[0]
     for name in ("endpoint", "order", "cost_usd", "quality", "stddev", "probability"):
         np.testing.assert_array_equal(getattr(decision, name), getattr(live, name))
+
+
+def test_explaining_learns_nothing_and_writes_nothing(loaded, tmp_path):
+    with pytest.raises(NotFitted, match="has learned nothing yet"):
+        explain_prompt(loaded, "hello", policy=None, worth_usd=None, progress=silence)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_policy_that_is_not_configured_is_refused(loaded):
