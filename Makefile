@@ -68,5 +68,13 @@ demo-traffic: $(VENV)/.installed ## Send held-out prompts through the running de
 real: $(VENV)/.installed ## The same on recorded answers of nine real models (needs the shared outcome tables)
 	@$(BIN)/python -P benchmarks/real.py $(ARGS)
 
+# Real outcomes: the shared tables where they are, else those that come with the package paretobandit.
+OUTCOMES := $(wildcard ../shared/data/cascades.parquet ../shared/data/fourtier.parquet \
+  ../shared/data/mmlu_pro.parquet ../shared/data/seven_by_7b.parquet)
+
+evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES='FILE ...' to choose)
+	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation $(ARGS)
+	$(if $(SOURCES)$(ARGS),,@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
+
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

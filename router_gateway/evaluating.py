@@ -32,7 +32,7 @@ Seeds = Annotated[int, typer.Option(help="Random splits per protocol.")]
 BackendName = Annotated[str, typer.Option("--backend", help="threads, processes, dask or ray.")]
 Workers = Annotated[int, typer.Option(help="Jobs at a time; default: one per core.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a running Dask or Ray cluster.")]
-Out = Annotated[Path, typer.Option(help="Folder for evaluation.json, results.json and what is resumed from.")]
+Out = Annotated[Path, typer.Option(help="Folder for report.html, evaluation.json, results.json and finished jobs.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Use this configuration's encoder, endpoints and prices.")
@@ -65,6 +65,7 @@ def command(progress: Progress) -> Callable[..., None]:
         from router_gateway.evaluation.command import Options, tables
         from router_gateway.evaluation.command import evaluate as run
         from router_gateway.evaluation.protocols import PROTOCOLS
+        from router_gateway.evaluation.report import write_report
 
         encoder, pool = _configured(config, embedder)
         options = Options(
@@ -86,7 +87,8 @@ def command(progress: Progress) -> Callable[..., None]:
             console.print(table)
         for note in result.notes:
             typer.echo(note, err=True)
-        typer.echo(f"written: {out / 'evaluation.json'}, {out / 'results.json'}")
+        report = write_report(result, out / "report.html")
+        typer.echo(f"written: {out / 'evaluation.json'}, {out / 'results.json'}, {report}")
 
     return evaluate
 

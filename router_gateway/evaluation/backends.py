@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, TypeVar, get_args
@@ -35,7 +36,9 @@ def run_all(
         return  # no cluster for nothing
     from joblib import Parallel, delayed
 
-    with _configured(backend, workers, scheduler, shared):
+    with _configured(backend, workers, scheduler, shared), warnings.catch_warnings():
+        # loky replaces a worker that has grown by 300 MB, which a policy's memory may well do, and says so
+        warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
         pool = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
         yield from pool(delayed(_numbered)(work, at, job) for at, job in enumerate(jobs))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from router_gateway import registry
-from router_gateway.core.errors import ConfigError
+from router_gateway.core.errors import ConfigError, DataError
 from router_gateway.core.types import Endpoint
 from router_gateway.evaluation.backends import BACKENDS, Backend
 from router_gateway.evaluation.embeddings import Encoder, default_cache, embed_cached
@@ -136,7 +136,14 @@ def tables(result: EvaluationResult) -> list[Table]:
 
 
 def _entry(prepared: Prepared, options: Options, progress: Progress, *, perturbed: bool) -> Entry:
-    """The set and, for `robustness`, its perturbed prompts with their vectors."""
+    """The set and, for `robustness`, its perturbed prompts with their vectors.
+
+    Raises DataError for a set that cannot be split.
+    """
+    try:
+        PROTOCOLS["pooled"].exams(prepared, 0)
+    except DoesNotFit as error:
+        raise DataError([f"{prepared.name}: cannot be judged: {error}"]) from error
     variants: dict[str, Variant] = {}
     try:
         rows = perturbed_rows(prepared.table) if perturbed else None
