@@ -13,6 +13,9 @@ import numpy as np
 from router_gateway.core.types import Floats, Ints
 from router_gateway.evaluation.upgrades import upgrades
 
+_SAME_COST = 1e-9
+"""Relative difference of mean costs below which they count as equal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
@@ -109,8 +112,9 @@ def aiq_of_hulls(own: Curve, zero: Curve) -> float:
     """`aiq` of two curves that are hulls already: cost and quality rise, more slowly from point to point."""
     low, high = float(zero.cost_usd[0]), float(zero.cost_usd[-1])
     start = min(max(float(own.cost_usd[0]), low), high)
-    if high == low:
-        return float(value_at(own if own.cost_usd[0] <= low else zero, low))
+    slack = _SAME_COST * high  # equal costs, averaged over queries in another order, differ in their last bits
+    if high - low <= slack:
+        return float(value_at(own if own.cost_usd[0] <= high + slack else zero, high + slack))
     reached = own.cost_usd[0] <= high
     area = _area(zero, low, start) + (_area(own, start, high) if reached else 0.0)
     return area / (high - low)

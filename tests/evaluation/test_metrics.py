@@ -239,3 +239,12 @@ def test_realised_and_random_points():
 def test_curves_of_unequal_length_are_refused():
     with pytest.raises(ValueError, match="alike"):
         Curve(cost_usd=np.zeros(2), quality=np.zeros(3))
+
+
+@pytest.mark.parametrize("queries", [3, 7, 49, 1000, 6170])
+def test_the_oracle_of_equal_costs_is_above_the_best_single_however_the_costs_were_summed(queries):
+    generator = np.random.default_rng(queries)
+    quality = generator.random((queries, 7)).astype(np.float32)
+    cost = np.full((queries, 7), 0.1)
+    swept = oracle_curve(quality, cost)
+    assert aiq(swept, endpoint_points(quality, cost)) == pytest.approx(quality.max(axis=1).mean(), abs=1e-6)
