@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -20,9 +21,6 @@ from router_gateway.evaluation.prepared import Prepared
 from router_gateway.evaluation.protocols import PROTOCOLS, DoesNotFit, Variant
 from router_gateway.evaluation.selection import select
 from router_gateway.evaluation.sitting import Spec, sit, sit_references
-
-_CODE = ("core", "routing", "embedding", "evaluation")
-"""Folders whose code a figure depends on; a change there makes every kept result stale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +139,25 @@ def _key(job: Job, entry: Entry) -> str:
 
 @lru_cache(maxsize=1)
 def _own_code() -> str:
-    base = Path(router_gateway.__file__).parent
-    return _digest([path for part in _CODE for path in (base / part).rglob("*.py")])
+    """Of all our modules that a sitting imports, however deep; a change in any makes kept results stale."""
+    return _digest(sorted(imported_by("router_gateway.evaluation.sitting", "router_gateway.evaluation.selection")))
+
+
+def imported_by(*modules: str) -> set[Path]:
+    """Files of router_gateway that these modules are made of or import, directly or not."""
+    base = Path(router_gateway.__file__).parent.parent
+    found: set[Path] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        path = base.joinpath(*name.split(".")).with_suffix(".py")
+        if path in found or not path.is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("router_gateway"):
+                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 @lru_cache(maxsize=256)

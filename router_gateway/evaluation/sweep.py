@@ -15,8 +15,8 @@ from router_gateway.evaluation.prepared import Prepared
 from router_gateway.routing.router import Assessment, Router
 from router_gateway.routing.rules import Greedy
 
-DIALS_PER_DECADE = 8
-DIALS_MAX = 128
+DIALS_PER_DECADE = 16
+DIALS_MAX = 200
 _TIMED_QUERIES = 100
 _WARM_UP = 3
 

@@ -88,6 +88,12 @@ def test_other_data_parameters_or_code_are_other_work(entries, tmp_path, prepare
     assert len(set(keys)) == 4
 
 
+def test_the_code_a_figure_depends_on_is_found():
+    names = {path.stem for path in runner.imported_by("router_gateway.evaluation.sitting")}
+    assert {"sitting", "sweep", "judging", "metrics", "upgrades", "router", "rules", "experience", "registry"} <= names
+    assert not {"report", "command", "cli", "runner", "tuning"} & names  # how results are shown changes none of them
+
+
 def test_a_file_cut_short_is_done_again(entries, tmp_path):
     jobs = jobs_of(entries, seeds=(0,))
     folder = tmp_path / "jobs"

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from router_gateway.core.types import NamedPolicy, Queries, Scores
 from router_gateway.evaluation.metrics import aiq, endpoint_points, oracle_curve
-from router_gateway.evaluation.sweep import Expected, MeanCost, dial_grid, score_times_ms, sweep
+from router_gateway.evaluation.sweep import DIALS_MAX, Expected, MeanCost, dial_grid, score_times_ms, sweep
 
 COSTS = st.lists(st.floats(1e-7, 10.0), min_size=2, max_size=8, unique=True)
 
@@ -46,7 +46,7 @@ def test_the_grid_runs_from_no_price_to_price_alone(costs):
     distinct = np.unique(costs)
     assert np.diff(distinct).min() / worth_usd[-1] > 1  # the least difference of costs outweighs any quality
     assert (distinct[-1] - distinct[0]) / worth_usd[1] < 0.0011  # the largest weighs next to nothing
-    assert len(worth_usd) <= 129
+    assert len(worth_usd) <= DIALS_MAX + 1
 
 
 def test_equal_costs_have_one_dial():
