@@ -76,5 +76,8 @@ evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES
 	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation $(ARGS)
 	$(if $(SOURCES)$(ARGS),,@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
 
+conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
+	@$(BIN)/python -P benchmarks/conformal.py $(ARGS)
+
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,12 +100,13 @@ def _configured(config: Config, policy: str | None) -> Setting:
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.tuning import Setting
     from router_gateway.routing.guard import Guard
-    from router_gateway.wiring import build_endpoints, build_rule
+    from router_gateway.wiring import build_cost, build_endpoints, build_rule
 
     name, novelty = policy or config.policy.name, config.guard.novelty_stddev_max
     return Setting(
         encoder=Encoder(kind=config.embedder.kind, model=config.embedder.model),
         pool=build_endpoints(config),
+        cost=partial(build_cost, config),
         default_endpoint=config.default_endpoint,
         policy=name,
         params=next((choice.params for choice in config.policies if choice.name == name), {}),

@@ -103,6 +103,20 @@ def test_a_configuration_brings_its_policy_its_prices_and_its_pool(run, outcomes
     assert other["estimates"]["cost_usd"] > found["estimates"]["cost_usd"]
 
 
+def test_the_configured_cost_model_decides_what_a_dial_means(run, outcomes, tmp_path):
+    """`large` answers sums in three tokens: to a model that knows it they are cheap there, to a mean they are not."""
+    rows = [json.loads(line) for line in outcomes.read_text().splitlines()]
+    short = [row | {"output_tokens": 3} if row["model"] == "large" and "sum" in row["prompt"] else row for row in rows]
+    outcomes.write_text("".join(json.dumps(row) + "\n" for row in short))
+    found = {}
+    for model in ("constant", "learned"):
+        (tmp_path / "own.yaml").write_text(f"{CONFIG}cost_model: {model}\n")
+        code, _, _ = run(outcomes, "--config", "own.yaml", "--quality-floor", "0.8", "--out", "found.json")
+        assert code == 0
+        found[model] = json.loads((tmp_path / "found.json").read_text())["worth_usd"]
+    assert found["constant"] != found["learned"]
+
+
 def test_a_promise_that_cannot_be_made_has_its_own_exit_status(run, outcomes, tmp_path):
     code, out, _ = run(outcomes, "--quality-floor", 1, "--of", "oracle", "--embedder", "hashing", "--out", "no.json")
     assert code == NOT_CERTIFIED

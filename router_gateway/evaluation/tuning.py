@@ -7,7 +7,7 @@ promise is about the policy as it was fitted here; one that has learned more sin
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +19,14 @@ from router_gateway import registry
 from router_gateway.core.errors import ConfigError, DataError, RequestError
 from router_gateway.core.experience import Experience
 from router_gateway.core.protocols import CostModel, Rule
-from router_gateway.core.types import Bools, Endpoint, Floats, Ints, NamedPolicy
+from router_gateway.core.types import Endpoint, Floats, Ints, NamedPolicy
 from router_gateway.evaluation import fitting
 from router_gateway.evaluation.conformal import REFERENCES, Certificate, Promise, certify
 from router_gateway.evaluation.embeddings import Advance, Encoder
 from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
 from router_gateway.evaluation.splits import hash_order
 from router_gateway.evaluation.sweep import Expected, MeanCost, Sweep, dial_grid
-from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
@@ -34,6 +34,10 @@ from router_gateway.routing.rules import Greedy
 FIT_SHARE = 0.5
 _STEPS = 4  # dials for every one of an evaluation's grid: testing in order makes more of them free
 _WORKERS_MAX = 4
+
+
+def _constant_lengths(endpoints: tuple[Endpoint, ...]) -> TokenPriceCost:
+    return TokenPriceCost(endpoints=endpoints)
 
 
 class Progress(Protocol):
@@ -47,11 +51,14 @@ class Setting:
     """How decisions are made, policy and dial apart. Without a pool: greedily among the endpoints of the file.
 
     pool : the configured endpoints; all of them must have outcomes, for a promise covers no stranger
+    cost : makes the cost model of a pool, which learns answer lengths where the policy learns; without a pool
+        each endpoint is priced at its mean
     params : parameters of the policy
     """
 
     encoder: Encoder = field(default_factory=Encoder)
     pool: tuple[Endpoint, ...] = ()
+    cost: Callable[[tuple[Endpoint, ...]], TokenPriceCost | TokenLengthCost] = _constant_lengths
     default_endpoint: str | None = None
     policy: str = "knn"
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -168,7 +175,8 @@ def tune(
     if promise.of not in (*REFERENCES, *learned.table.endpoints):
         known = ", ".join((*REFERENCES, *learned.table.endpoints))
         raise RequestError(f"no reference {promise.of!r}: there are {known}", param="of")
-    whole = ask_rows[_known(learned, asked, ask_rows)]
+    outcomes = asked.table.quality[np.ix_(ask_rows, _columns(learned, asked))]
+    whole = ask_rows[np.isfinite(outcomes).all(axis=1)]
     if not len(whole):
         raise DataError([f"{asked.name}: no query to calibrate with has outcomes of every endpoint"])
     found = ask(setting, learned, learn_rows, asked, whole)
@@ -258,7 +266,7 @@ def _cost(setting: Setting, learned: Prepared, rows: Ints) -> CostModel:
     """As the gateway prices a configured pool; else each endpoint's mean."""
     if not setting.pool:
         return MeanCost.of(learned.table.cost_usd[rows])
-    cost = TokenPriceCost(endpoints=learned.endpoints)
+    cost = setting.cost(learned.endpoints)
     fitting.learn_lengths(cost, fitting.with_tokens(learned.table.select(rows), learned.endpoints))
     return cost
 
@@ -293,9 +301,3 @@ def _columns(learned: Prepared, asked: Prepared) -> Ints:
     if missing := [name for name in learned.table.endpoints if name not in there]:
         raise DataError([f"{asked.name}: has no outcomes of {', '.join(missing)}, which the policy learned"])
     return np.array([there.index(name) for name in learned.table.endpoints], dtype=np.int64)
-
-
-def _known(learned: Prepared, asked: Prepared, rows: Ints) -> Bools:
-    """Bool, as many as `rows`: whose outcomes are all known."""
-    columns = _columns(learned, asked)
-    return np.asarray(np.isfinite(asked.table.quality[np.ix_(rows, columns)]).all(axis=1))
