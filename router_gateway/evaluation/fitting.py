@@ -62,8 +62,9 @@ def of_pool(table: Benchmark, endpoints: Sequence[Endpoint], source: str) -> Ben
     return table.endpoints_subset(names).deduplicated()
 
 
-def embed_all(embedder: Embedder, texts: Sequence[str], progress: Progress | None = None) -> Floats:
-    """float32 (Q, d), in chunks so that progress can be shown."""
+def embed_all(embedder: Embedder, prompts: Sequence[str], progress: Progress | None = None) -> Floats:
+    """float32 (Q, d) of the prompts as the API would read them, in chunks so that progress can be shown."""
+    texts = [query_of(prompt, uuid7()).text for prompt in prompts]
     vectors = []
     for start in range(0, len(texts), _EMBED_CHUNK):
         vectors.append(embedder.embed(texts[start : start + _EMBED_CHUNK]))
@@ -74,8 +75,9 @@ def embed_all(embedder: Embedder, texts: Sequence[str], progress: Progress | Non
 
 def experience_of(table: Benchmark, embedding: Floats, space: str) -> Experience:
     """Full-information outcomes as something to learn from."""
-    tokens = np.array([count_tokens(prompt) for prompt in table.prompts], dtype=np.int64)
-    queries = Queries(text=table.prompts, embedding=embedding, tokens_input=tokens, space=space)
+    read = [query_of(prompt, uuid7()) for prompt in table.prompts]
+    tokens = np.array([query.tokens_input for query in read], dtype=np.int64)
+    queries = Queries(text=tuple(query.text for query in read), embedding=embedding, tokens_input=tokens, space=space)
     return Experience.from_table(queries, table.endpoints, table.quality, table.cost_usd)
 
 

@@ -1,4 +1,4 @@
-"""Token counts for tables that record only what a call cost."""
+"""Recorded outcomes as the gateway takes them up: texts as live ones, counts from costs."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -6,9 +6,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from router_gateway.core.ids import uuid7
 from router_gateway.core.money import cost_nusd, usd_to_nusd
 from router_gateway.core.types import Endpoint, Usage
-from router_gateway.evaluation.fitting import with_tokens
+from router_gateway.embedding.hashing import HashingEmbedder
+from router_gateway.evaluation.fitting import embed_all, experience_of, with_tokens
+from router_gateway.evaluation.replay import query_of
 
 
 def endpoint(price_input: str, price_output: str) -> Endpoint:
@@ -50,3 +53,15 @@ def test_recorded_counts_are_kept(table_costing):
     counts = {"tokens_input": np.array([[3.0]]), "tokens_output": np.array([[4.0]])}
     found = with_tokens(replace(table_costing(0.5), **counts), [endpoint("1", "1")])
     assert (found.tokens_input.item(), found.tokens_output.item()) == (3, 4)
+
+
+def test_what_is_learned_from_is_read_as_what_is_asked(benchmark_of):
+    prompts = ("<system-reminder>noise</system-reminder>What is 2 + 2?", "word " * 2_000 + "and the question?")
+    table = benchmark_of(np.ones((2, 1)), np.ones((2, 1)), prompts=prompts)
+    embedder = HashingEmbedder()
+    experience = experience_of(table, embed_all(embedder, table.prompts), embedder.space)
+    live = [query_of(prompt, uuid7()) for prompt in prompts]
+    assert experience.queries.text == tuple(query.text for query in live)
+    assert experience.queries.tokens_input.tolist() == [query.tokens_input for query in live]
+    np.testing.assert_array_equal(experience.queries.embedding, embedder.embed([query.text for query in live]))
+    assert live[0].text == "What is 2 + 2?"
