@@ -23,7 +23,10 @@ Sources = Annotated[
     typer.Argument(help="FILE[:SPLIT] in the common schema, a RouterBench pickle, or paretobandit[:val]."),
 ]
 Policies = Annotated[
-    str, typer.Option(help="Comma-separated; a parameter is set as in knn:k=40. Default: all that are installed.")
+    str,
+    typer.Option(
+        help="Comma-separated; knn:k=40 sets a parameter, knn@learned predicts each query's cost. Default: all."
+    ),
 ]
 Protocols = Annotated[
     str, typer.Option(help="Comma-separated: pooled, tasks, dynamic, probes, robustness. Default: all that fit.")

@@ -21,6 +21,7 @@ from router_gateway.evaluation.backends import BACKENDS, Backend
 from router_gateway.evaluation.embeddings import Encoder, default_cache, embed_cached
 from router_gateway.evaluation.perturb import PERTURBATIONS
 from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
+from router_gateway.evaluation.pricing import COST_KINDS
 from router_gateway.evaluation.protocols import PROTOCOLS, DoesNotFit, Variant, perturbed_queries, perturbed_rows
 from router_gateway.evaluation.results import EvaluationResult, PolicyResult, SetResult
 from router_gateway.evaluation.runner import Entry, plan, run
@@ -41,7 +42,8 @@ _VERSIONS = ("router-gateway", "numpy", "scikit-learn", "faiss-cpu", "torch", "s
 class Options:
     """What `evaluate` is asked to do.
 
-    policies : each `name` or `name:parameter=value:…`; empty for every installed one
+    policies : each `name`, `name:parameter=value:…` or `…@learned` to predict each query's cost; empty for every
+        installed one
     pool : endpoints whose own prices are used; empty for the recorded costs
     select : choose parameters inside train where the caller set none
     resamples : of the bootstrap over queries, on the first seed
@@ -174,7 +176,10 @@ def _specs(options: Options) -> list[Spec]:
 
 
 def _spec(text: str) -> Spec:
-    name, *settings = text.split(":")
+    told, _, cost = text.partition("@")
+    name, *settings = told.split(":")
+    if cost and cost not in COST_KINDS:
+        raise ConfigError([f"--policies {text}: costs are {' or '.join(COST_KINDS)}, not {cost!r}"])
     params: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -184,7 +189,7 @@ def _spec(text: str) -> Spec:
             params[key] = json.loads(value)
         except ValueError:
             params[key] = value
-    return Spec(name=name, params=params, label=text)
+    return Spec(name=name, params=params, label=text, cost="learned" if cost == "learned" else "mean")
 
 
 def _protocols(options: Options) -> list[str]:

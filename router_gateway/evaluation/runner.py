@@ -132,7 +132,9 @@ def _sat(work: tuple[Job, Entry]) -> dict[str, Any]:
 
 
 def _key(job: Job, entry: Entry) -> str:
-    spec = None if job.spec is None else [job.spec.name, dict(job.spec.params), _policy_code(job.spec.name)]
+    spec = (
+        None if job.spec is None else [job.spec.name, dict(job.spec.params), job.spec.cost, _policy_code(job.spec.name)]
+    )
     facts = [entry.fingerprint, job.protocol, job.seed, spec, job.resamples, job.select, _own_code()]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).hexdigest()
 

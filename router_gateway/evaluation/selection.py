@@ -14,9 +14,8 @@ from router_gateway.evaluation.judging import Bounds
 from router_gateway.evaluation.metrics import aiq_of_hulls, hull
 from router_gateway.evaluation.prepared import Prepared
 from router_gateway.evaluation.protocols import DoesNotFit, Exam, asked
-from router_gateway.evaluation.sitting import Spec, ask, ground_of, mean_cost, taught
+from router_gateway.evaluation.sitting import Spec, ask, dials_of, ground_of, taught
 from router_gateway.evaluation.splits import hash_order
-from router_gateway.evaluation.sweep import dial_grid
 
 GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "knn": {"k": (40, 80, 160), "sharpness": (0.0, 7.0)},
@@ -33,7 +32,7 @@ ROWS_MAX = 2_000
 def select(spec: Spec, prepared: Prepared, learnable: Bools, *, seed: int) -> Spec:
     """`spec` with the parameters of its grid that have the best mean AIQ over FOLDS folds of `learnable`.
 
-    learnable : bool (Q, E), the outcomes of train; nothing outside them is looked at, prices included
+    learnable : bool (Q, E), the outcomes of train; no other has a say (where the dial is sampled decides nothing)
     Of equals the first in the grid. A policy with parameters set, or without a grid, comes back as it is.
     """
     grid = GRIDS.get(spec.name)
@@ -72,9 +71,11 @@ def _folds(prepared: Prepared, learnable: Bools, seed: int) -> list[Exam]:
 def _mean_aiq(spec: Spec, prepared: Prepared, exams: Sequence[Exam]) -> float:
     values = []
     for exam in exams:
-        worth_usd = dial_grid(mean_cost(prepared, [exam]).mean_usd)
+        worth_usd = dials_of(prepared, [exam])
         policy = taught(spec.build(), prepared, exam.stages)
         ground = ground_of(prepared, [exam], prepared.table)
-        expected = ask(policy, spec.name, prepared, exam, worth_usd, {}).expected(ground.quality, ground.cost_usd)
+        expected = ask(policy, spec.name, prepared, exam, worth_usd, {}, cost=spec.cost).expected(
+            ground.quality, ground.cost_usd
+        )
         values.append(aiq_of_hulls(hull(expected.curve), Bounds.of(ground).zero))
     return float(np.mean(values))

@@ -17,6 +17,7 @@ from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.judging import Bounds, Ground, calibration, describe, gap_interval, judge, plain
 from router_gateway.evaluation.prepared import Prepared
+from router_gateway.evaluation.pricing import CostKind, cost_model
 from router_gateway.evaluation.protocols import AS_WRITTEN, PROTOCOLS, Exam, Variant
 from router_gateway.evaluation.references import TaskTable, always, best_column, cheapest_column, uniform
 from router_gateway.evaluation.splits import Sealed
@@ -28,11 +29,12 @@ REFERENCES = ("random", "cheapest", "best_single", "task_oracle")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A policy to be tried: registered `name`, parameters, and the label its figures go under."""
+    """A policy to be tried: registered `name`, parameters, costs as it is told, and the label of its figures."""
 
     name: str
     label: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    cost: CostKind = "mean"
 
     def build(self) -> Policy:
         """Unfitted. Raises UnknownPolicy, BadParameters."""
@@ -64,7 +66,7 @@ def sit(
         if protocol == "pooled":
             p50, p99 = np.quantile(score_times_ms(policy, prepared.batch(exam.test)), [0.5, 0.99])
             record |= {"score_ms_p50": p50, "score_ms_p99": p99}
-        seen.append((exam, ask(policy, spec.label, prepared, exam, worth_usd, variants)))
+        seen.append((exam, ask(policy, spec.label, prepared, exam, worth_usd, variants, cost=spec.cost)))
     parts: dict[str, Any] = {}
     picks: dict[str, Ints] = {}
     sealed = Sealed(prepared.table)
@@ -111,7 +113,14 @@ def sit_references(prepared: Prepared, *, protocol: str, seed: int) -> dict[str,
 
 
 def ask(
-    policy: Policy, label: str, prepared: Prepared, exam: Exam, worth_usd: Floats, variants: Mapping[str, Variant]
+    policy: Policy,
+    label: str,
+    prepared: Prepared,
+    exam: Exam,
+    worth_usd: Floats,
+    variants: Mapping[str, Variant],
+    *,
+    cost: CostKind = "mean",
 ) -> Sweep:
     """The policy's answers to one exam, before the outcomes are looked at."""
     queries = prepared.asked(exam.test, exam.columns)
@@ -129,15 +138,9 @@ def ask(
         queries,
         embedding,
         columns=exam.columns,
-        cost=mean_cost(prepared, [exam]),
+        cost=cost_model(cost, prepared, np.logical_or.reduce(exam.stages), exam.columns),
         worth_usd=worth_usd,
     )
-
-
-def mean_cost(prepared: Prepared, exams: Sequence[Exam]) -> MeanCost:
-    """Mean cost per endpoint of the exams' pool, over what may be learned."""
-    learnable = np.logical_or.reduce([stage for exam in exams for stage in exam.stages])
-    return MeanCost.of(np.where(learnable, prepared.table.cost_usd, np.nan)[:, exams[0].columns])
 
 
 def dials_of(prepared: Prepared, exams: Sequence[Exam]) -> Floats:

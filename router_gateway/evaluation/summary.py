@@ -52,13 +52,18 @@ def summarise(
     entries: Mapping[str, Entry], records: Records, *, command: str, versions: Mapping[str, str], seeds: Sequence[int]
 ) -> EvaluationResult:
     """Everything a report draws. The protocol `pooled` must be among the records; failures become notes."""
-    failed = {(j.entry, j.spec.label, r["failed"]) for j, r in records if j.spec is not None and "failed" in r}
+    asked = {(job.entry, job.protocol) for job, record in records if "tests" in record}
+    missing = {
+        (job.entry, job.spec.label, record.get("failed") or record["skipped"])
+        for job, record in records
+        if job.spec is not None and "parts" not in record and (job.entry, job.protocol) in asked
+    }
     return EvaluationResult(
         sets=tuple(_set(name, entry, [r for r in records if r[0].entry == name]) for name, entry in entries.items()),
         seeds=tuple(seeds),
         command=command,
         versions=dict(versions),
-        notes=tuple(f"{entry}: {label} failed: {why}" for entry, label, why in sorted(failed)),
+        notes=tuple(f"{entry}: {label}: {why}" for entry, label, why in sorted(missing)),
     )
 
 

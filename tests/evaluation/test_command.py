@@ -141,6 +141,8 @@ def test_wrong_options_are_told_together_and_first(world, outcome_file, tmp_path
     assert len(caught.value.problems) == 2
     with pytest.raises(UnknownPolicy):
         evaluate(source, options(policies=("nobody",)), out=tmp_path, progress=no_bar)
+    with pytest.raises(ConfigError, match="not 'guessed'"):
+        evaluate(source, options(policies=("knn@guessed",)), out=tmp_path, progress=no_bar)
     with pytest.raises(ConfigError, match="not parameter=value"):
         evaluate(source, options(policies=("knn:k",)), out=tmp_path, progress=no_bar)
 
@@ -159,6 +161,13 @@ def test_own_prices_come_from_the_configuration(judged, world, outcome_file, tmp
     result = EvaluationResult.from_json(json.loads((tmp_path / "out" / "results.json").read_text()))
     singles = {point.name: point.cost_usd for point in result.sets[0].singles}
     assert singles == {"small": pytest.approx(0.002), "large": pytest.approx(0.06)}
+
+
+def test_a_policy_that_cannot_be_judged_is_named(judged, world, outcome_file):
+    """There are no tokens here from which to learn what an answer costs."""
+    output, tables = judged(outcome_file(world(60)), "--policies", "knn,knn@learned", "--protocols", "pooled")
+    assert list(tables["made"]["policies"]) == ["knn"]
+    assert "made: knn@learned: learned costs need recorded tokens" in " ".join(output.split())
 
 
 def test_parameters_can_be_chosen_inside_train(judged, world, outcome_file):
