@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -99,10 +98,9 @@ def _configured(config: Config, policy: str | None) -> Setting:
     """As the gateway of this configuration decides."""
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.tuning import Setting
-    from router_gateway.routing.guard import Guard
-    from router_gateway.wiring import build_cost, build_endpoints, build_rule
+    from router_gateway.wiring import build_cost, build_endpoints, build_guard, build_rule
 
-    name, novelty = policy or config.policy.name, config.guard.novelty_stddev_max
+    name = policy or config.policy.name
     return Setting(
         encoder=Encoder(kind=config.embedder.kind, model=config.embedder.model),
         pool=build_endpoints(config),
@@ -111,6 +109,6 @@ def _configured(config: Config, policy: str | None) -> Setting:
         policy=name,
         params=next((choice.params for choice in config.policies if choice.name == name), {}),
         rule=build_rule(config),
-        guard=Guard(z=config.guard.z, novelty_stddev_max=inf if novelty is None else novelty),
+        guard=build_guard(config),
         optimism=config.optimism,
     )

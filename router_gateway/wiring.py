@@ -56,6 +56,12 @@ def build_rule(config: Config) -> Rule:
     return InverseGap(gamma=config.rule.gamma)
 
 
+def build_guard(config: Config) -> Guard:
+    """The configured guard; a floor that is not set is none."""
+    novelty = config.guard.novelty_stddev_max
+    return Guard(z=config.guard.z, novelty_stddev_max=np.inf if novelty is None else novelty)
+
+
 def build_cost(config: Config, endpoints: tuple[Endpoint, ...]) -> TokenPriceCost | TokenLengthCost:
     """The configured cost model, still without experience."""
     return (TokenPriceCost if config.cost_model == "constant" else TokenLengthCost)(endpoints=endpoints)
@@ -176,7 +182,6 @@ class Brain:
     def routers(self) -> Mapping[str, Router]:
         """One router per live policy; they share prices, rule, guard and dial."""
         config = self.config
-        novelty = config.guard.novelty_stddev_max
         return {
             name: Router(
                 endpoints=self.endpoints,
@@ -186,7 +191,7 @@ class Brain:
                 rule=build_rule(config),
                 space=self.embedder.space,
                 worth_usd=config.worth_usd,
-                guard=Guard(z=config.guard.z, novelty_stddev_max=np.inf if novelty is None else novelty),
+                guard=build_guard(config),
                 optimism=config.optimism,
             )
             for name, live in self.live.items()
