@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from router_gateway.core.errors import SnapshotMismatch
 from router_gateway.core.types import Bools, Floats, Ints, Queries
 
 
@@ -26,6 +27,8 @@ class Experience:
     cost_usd : float64 (N,), NaN where unknown
     propensity : float32 (N,) in [0, 1]; 0 = not the rule's choice, 1 in full-information data
     comparisons : int64 (M, 3), rows (query, better endpoint, worse endpoint)
+    answers : float32 (N, w), a vector of what each answer said, a row of zeros where that is unknown; None
+        where nothing is known of any. For learning alone: whoever scores a query has no answer yet
     """
 
     queries: Queries
@@ -36,6 +39,7 @@ class Experience:
     cost_usd: Floats
     propensity: Floats
     comparisons: Ints = field(default_factory=_no_comparisons)
+    answers: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.query)
@@ -52,6 +56,10 @@ class Experience:
             raise ValueError("`query` points outside `queries`")
         if len(self) and (self.endpoint.min() < 0 or self.endpoint.max() >= len(self.endpoints)):
             raise ValueError("`endpoint` points outside `endpoints`")
+        if self.answers is not None and (self.answers.ndim != 2 or len(self.answers) != len(self)):
+            raise ValueError(f"answers have shape {self.answers.shape}, expected ({len(self)}, w)")
+        if self.answers is not None and not np.isfinite(self.answers).all():
+            raise ValueError("answers must be finite: give an unknown one a row of zeros instead")
 
     @classmethod
     def from_table(
@@ -60,8 +68,9 @@ class Experience:
         endpoints: Sequence[str],
         quality: Floats,
         cost_usd: Floats | None = None,
+        answers: Floats | None = None,
     ) -> Experience:
-        """From full-information arrays `quality` (Q, E) and `cost_usd` (Q, E); NaN quality = not observed."""
+        """From arrays `quality` (Q, E), `cost_usd` (Q, E) and `answers` (Q, E, w); NaN quality = not observed."""
         row, column = np.nonzero(~np.isnan(quality))
         unknown = np.full(len(row), np.nan)
         return cls(
@@ -72,6 +81,7 @@ class Experience:
             quality=quality[row, column].astype(np.float32),
             cost_usd=unknown if cost_usd is None else cost_usd[row, column].astype(np.float64),
             propensity=np.ones(len(row), dtype=np.float32),
+            answers=None if answers is None else answers[row, column].astype(np.float32),
         )
 
     def table(self) -> tuple[Floats, Floats]:
@@ -97,6 +107,7 @@ class Experience:
             quality=self.quality[rows],
             cost_usd=self.cost_usd[rows],
             propensity=self.propensity[rows],
+            answers=None if self.answers is None else self.answers[rows],
         )
 
     def align(self, endpoints: Sequence[str]) -> Experience:
@@ -133,4 +144,18 @@ class Experience:
             cost_usd=np.concatenate([first.cost_usd, second.cost_usd]),
             propensity=np.concatenate([first.propensity, second.propensity]),
             comparisons=np.concatenate([first.comparisons, shifted]),
+            answers=_joined(first, second),
         )
+
+
+def _joined(first: Experience, second: Experience) -> Floats | None:
+    """The answers of both; zeros for a side that knows none. Raises SnapshotMismatch when the widths differ."""
+    known = [part.answers for part in (first, second) if part.answers is not None]
+    if not known:
+        return None
+    widths = {answers.shape[1] for answers in known}
+    if len(widths) > 1:
+        raise SnapshotMismatch(f"answers are vectors of different widths: {sorted(widths)}")
+    empty = (np.zeros((len(part), *widths), dtype=np.float32) for part in (first, second))
+    sides = zip((first, second), empty, strict=True)
+    return np.concatenate([zeros if part.answers is None else part.answers for part, zeros in sides])

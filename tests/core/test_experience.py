@@ -147,3 +147,42 @@ def test_vectors_of_two_spaces_are_not_mixed(foreign):
 def test_columns_that_do_not_fit_are_refused(changes, says: str):
     with pytest.raises(ValueError, match=says):
         replace(experience([[0.5, 0.5]]), **changes)
+
+
+def answered(quality: list[list[float]], **options) -> Experience:
+    """Every answer is a vector that says whose it is: (query + 1, endpoint + 1)."""
+    seen = experience(quality, **options)
+    return replace(seen, answers=np.stack([seen.query + 1, seen.endpoint + 1], axis=1).astype(np.float32))
+
+
+def test_answers_follow_their_outcomes():
+    table = np.array([[0.5, np.nan], [np.nan, 1.0]])
+    said = np.arange(8.0).reshape(2, 2, 2)
+    seen = Experience.from_table(queries(2), "ab", table, answers=said)
+    assert seen.answers.dtype == np.float32
+    np.testing.assert_array_equal(seen.answers, [said[0, 0], said[1, 1]])
+    np.testing.assert_array_equal(seen.select(np.array([1])).answers, [said[1, 1]])
+    np.testing.assert_array_equal(seen.align(("b",)).answers, [said[1, 1]])
+    assert experience([[0.5, 0.5]]).answers is None
+
+
+def test_answers_are_joined_and_zero_where_a_side_knows_none():
+    knows, silent = answered([[0.5, 1.0]]), experience([[0.25, 0.75]])
+    np.testing.assert_array_equal(knows.concatenate(knows).answers, np.concatenate([knows.answers] * 2))
+    np.testing.assert_array_equal(knows.concatenate(silent).answers, [*knows.answers, [0, 0], [0, 0]])
+    np.testing.assert_array_equal(silent.concatenate(knows).answers, [[0, 0], [0, 0], *knows.answers])
+    assert silent.concatenate(silent).answers is None
+
+
+def test_answers_of_two_widths_are_not_mixed():
+    wider = replace(experience([[0.5, 1.0]]), answers=np.ones((2, 3), dtype=np.float32))
+    with pytest.raises(SnapshotMismatch, match="widths"):
+        answered([[0.5, 1.0]]).concatenate(wider)
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"), [(np.ones((1, 2)), "shape"), (np.ones(2), "shape"), (np.full((2, 1), np.nan), "finite")]
+)
+def test_answers_that_do_not_fit_are_refused(answers, says: str):
+    with pytest.raises(ValueError, match=says):
+        replace(experience([[0.5, 0.5]]), answers=answers)
