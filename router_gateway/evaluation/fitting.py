@@ -17,6 +17,7 @@ from router_gateway.core.money import usd_to_nusd
 from router_gateway.core.protocols import Embedder
 from router_gateway.core.types import Endpoint, Floats, Queries
 from router_gateway.dispatch.tokens import count_tokens
+from router_gateway.evaluation.answers import answer_vectors
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.packaged import read_paretobandit, tokens_for_cost
 from router_gateway.evaluation.readers import read_outcomes
@@ -78,7 +79,8 @@ def experience_of(table: Benchmark, embedding: Floats, space: str) -> Experience
     read = [query_of(prompt, uuid7()) for prompt in table.prompts]
     tokens = np.array([query.tokens_input for query in read], dtype=np.int64)
     queries = Queries(text=tuple(query.text for query in read), embedding=embedding, tokens_input=tokens, space=space)
-    return Experience.from_table(queries, table.endpoints, table.quality, table.cost_usd)
+    answers = answer_vectors(table.responses)
+    return Experience.from_table(queries, table.endpoints, table.quality, table.cost_usd, answers)
 
 
 def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:

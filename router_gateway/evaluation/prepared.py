@@ -13,6 +13,7 @@ import numpy as np
 
 from router_gateway.core.errors import DataError
 from router_gateway.core.types import Bools, Endpoint, Floats, Ints, Preferences, Queries, Query
+from router_gateway.evaluation.answers import answer_vectors
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.embeddings import Advance, Embedded, Encoder, embed_cached
 from router_gateway.evaluation.fitting import read_source
@@ -34,6 +35,7 @@ class Prepared:
     queries, embedding : as the gateway would read the prompts; float32 (Q, d) in `space`
     endpoints : the pool, in the order of the table's columns
     priced : False where costs are unknown or all equal; every call then costs EQUAL_COST_USD
+    answers : float32 (Q, E, w), what the recorded answers said, see `answer_vectors`; None where none is recorded
     """
 
     name: str
@@ -43,6 +45,7 @@ class Prepared:
     space: str
     endpoints: tuple[Endpoint, ...]
     priced: bool
+    answers: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -80,7 +83,8 @@ class Prepared:
         table = self.table
         facts = (table.prompts, table.datasets, table.tasks, table.endpoints, self.endpoints, self.space, self.priced)
         digest.update(repr([repr(f).encode("utf-8", "surrogatepass") for f in facts]).encode())
-        for array in (table.quality, table.cost_usd, self.embedding):
+        answers = () if self.answers is None else (self.answers,)
+        for array in (table.quality, table.cost_usd, self.embedding, *answers):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -113,7 +117,7 @@ def prepare(
     pool : endpoints of a configuration; their outcomes are kept, at their own prices where tokens are recorded
     Raises DataError when fewer than two endpoints or four queries remain.
     """
-    table = replace(table, responses=None).deduplicated()
+    table = table.deduplicated()
     if pool:
         table, endpoints = _own_prices(name, table, pool)
     table, priced = _with_costs(table)
@@ -140,12 +144,13 @@ def _assembled(
 ) -> Prepared:
     return Prepared(
         name=name,
-        table=table,
+        table=replace(table, responses=None),  # texts are large, and nothing below reads them
         queries=queries,
         embedding=vectors.embedding,
         space=vectors.space,
         endpoints=endpoints,
         priced=priced,
+        answers=answer_vectors(table.responses),
     )
 
 
