@@ -181,7 +181,8 @@ def experience(prepared: Prepared, learnable: Bools) -> Experience:
     at = np.ix_(rows, columns)
     quality = np.where(learnable[at], prepared.table.quality[at], np.nan)
     names = [prepared.table.endpoints[c] for c in columns]
-    return Experience.from_table(prepared.batch(rows), names, quality, prepared.table.cost_usd[at])
+    answers = None if prepared.answers is None else prepared.answers[at]
+    return Experience.from_table(prepared.batch(rows), names, quality, prepared.table.cost_usd[at], answers)
 
 
 def taught(policy: Policy, prepared: Prepared, stages: Sequence[Bools]) -> Policy:
