@@ -134,6 +134,7 @@ class SetResult:
     """Everything about one set of outcomes.
 
     zero, oracle : AIQ of the zero router and of the oracle swept over the dial
+    zero_other : further figures of the zero router by the name of the metric, as `PolicyResult.other`
     best_single : the endpoint that was best on train; "" where seeds disagree
     zero_line, oracle_line : their hulls; singles : endpoints; points : random and other points without a curve
     tasks_at : at which setting of the dial the tasks are compared, for the reader
@@ -148,6 +149,7 @@ class SetResult:
     priced: bool
     zero: Number
     oracle: Number
+    zero_other: Mapping[str, Number] = field(default_factory=dict)
     best_single: str = ""
     zero_line: Line
     oracle_line: Line

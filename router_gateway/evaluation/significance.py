@@ -10,6 +10,9 @@ import numpy as np
 from router_gateway.core.types import Bools, Floats, Ints
 from router_gateway.evaluation.metrics import Curve, hull
 
+_SAME_COST = 1e-9
+"""Relative difference of mean costs below which they count as equal."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -36,11 +39,23 @@ def mcnemar(first: Bools, second: Bools) -> Verdict:
     """McNemar's exact test of two routers' right answers to the same queries, bool (Q,) each (McNemar 1947).
 
     Only queries that one answers rightly and the other wrongly say anything. Compare at equal cost, or the
-    dearer router wins: see `at_cost`.
+    dearer router wins: see `dial_within` and `at_cost`. For graded quality there is `sign_test` of the
+    differences, of which this is the case of qualities 0 and 1.
     """
     if first.shape != second.shape:
         raise ValueError(f"answers {first.shape} and {second.shape} must be to the same queries")
     return sign_test(first.astype(np.int8) - second.astype(np.int8))
+
+
+def dial_within(curve: Curve, budget_usd: float) -> int | None:
+    """The dial whose mean cost is nearest to a budget and not above it, of equally dear ones the best; None without.
+
+    Budget and costs are means of the same calls summed in another order, so equal ones may differ in their last bits.
+    """
+    within = np.flatnonzero(curve.cost_usd <= budget_usd * (1.0 + _SAME_COST))
+    if not len(within):
+        return None
+    return int(within[np.lexsort((-curve.quality[within], -curve.cost_usd[within]))[0]])
 
 
 def at_cost(quality: Floats, cost_usd: Floats, mean_usd: float, *, seed: int = 0) -> Floats:

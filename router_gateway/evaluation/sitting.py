@@ -16,6 +16,7 @@ from router_gateway.core.protocols import Policy
 from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.judging import Bounds, Ground, calibration, describe, gap_interval, judge, plain
+from router_gateway.evaluation.papers import at_matched_cost, between_two, over_references
 from router_gateway.evaluation.prepared import Prepared
 from router_gateway.evaluation.pricing import CostKind, cost_model
 from router_gateway.evaluation.protocols import AS_WRITTEN, PROTOCOLS, Exam, Variant
@@ -53,7 +54,8 @@ def sit(
     """Figures by part: `{"parts": {part: figures}, "fit_s": …}`, JSON values throughout.
 
     variants : of the set's `perturbed_rows`, for the protocol `robustness`
-    resamples : of the bootstrap over queries that puts an interval on the gap closed; 0 for none
+    resamples : of the bootstrap over queries that puts an interval on the gap closed; 0 for none, and for none of
+        the paired tests either, which belong to one test like the bootstrap
     Raises DoesNotFit.
     """
     exams = PROTOCOLS[protocol].exams(prepared, seed)
@@ -79,8 +81,10 @@ def sit(
         if protocol == "pooled":
             scores = group[0][1].seen.scores
             parts[part]["calibration"] = calibration(scores.quality, scores.stddev, ground.quality)
+            parts[part] |= over_references(expected, ground) | between_two(scores.quality, ground)
         if resamples:
             parts[part] |= gap_interval(expected, ground, resamples=resamples, seed=seed)
+            parts[part]["matched"] = at_matched_cost(expected, ground)
     if AS_WRITTEN in parts:
         for part, figures in parts.items():
             figures["unchanged"] = float((picks[part] == picks[AS_WRITTEN]).mean())
@@ -109,6 +113,8 @@ def sit_references(prepared: Prepared, *, protocol: str, seed: int) -> dict[str,
         }
         for name, (expected, dials) in rows.items():
             figures[name][part] = judge(expected, ground, bounds, dials)
+            if protocol == "pooled":
+                figures[name][part] |= over_references(expected, ground)
     return {"references": figures, "tests": tests}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from router_gateway.evaluation.compared import YARDSTICK, ZERO_ROUTER, against, areas_together
 from router_gateway.evaluation.metrics import Curve, hull, value_at
 from router_gateway.evaluation.over_seeds import column_means, floats, mean, number, numbers, over, sd
 from router_gateway.evaluation.protocols import PROTOCOLS
@@ -25,6 +26,7 @@ from router_gateway.evaluation.results import (
     TaskResult,
 )
 from router_gateway.evaluation.runner import Entry, Job
+from router_gateway.evaluation.significance import Verdict
 from router_gateway.evaluation.sitting import REFERENCES
 
 Record = dict[str, Any]
@@ -40,6 +42,15 @@ _OTHER = (
     "area",
     "area50",
     "qnc",
+    "apgr",
+    "cpt_50",
+    "cpt_80",
+    "gain_over_best_single",
+    "gain_over_random",
+    "gap_to_oracle",
+    "normalised_gain",
+    "perf_gain",
+    "cost_save",
     "arena_score",
     "endpoints_used",
     "gain_low",
@@ -75,7 +86,7 @@ def by_name(result: EvaluationResult) -> dict[str, Any]:
         policies = {p["name"]: _flat(p) for p in one["policies"] if not p["reference"]}
         references = {p["name"]: _flat(p) for p in one["policies"] if p["reference"]}
         protocols = {p["name"]: _protocol_by_name(p) for p in one["protocols"]}
-        kept = ("zero", "oracle", "queries", "tasks_count", "endpoints", "priced", "best_single", "notes")
+        kept = ("zero", "oracle", "zero_other", "queries", "tasks_count", "endpoints", "priced", "best_single", "notes")
         rows = {"policies": policies, "references": references, "protocols": protocols}
         tables[one["name"]] = {key: one[key] for key in kept} | rows
     return tables
@@ -102,6 +113,13 @@ def _set(name: str, entry: Entry, records: Records) -> SetResult:
     costs = np.array([numbers(t["singles"]["cost_usd"]) for t in tests])
     quality = np.array([numbers(t["singles"]["quality"]) for t in tests])
     singles = Curve(cost_usd=column_means(costs), quality=column_means(quality))
+    together = areas_together(main)
+    learned = _by_label(main)
+    yardstick = learned.get(YARDSTICK, [{"parts": {"": {}}}])
+    policies = (
+        *(_policy(label, own, yardstick) for label, own in learned.items()),
+        *(_reference(row, references) for row in REFERENCES),
+    )
     return SetResult(
         name=name,
         queries=len(table),
@@ -110,6 +128,7 @@ def _set(name: str, entry: Entry, records: Records) -> SetResult:
         priced=entry.prepared.priced,
         zero=mean(t["zero_aiq"] for t in tests),
         oracle=mean(t["oracle_aiq"] for t in tests),
+        zero_other=together[ZERO_ROUTER],
         best_single=_agreed(table.endpoints[t["best_single"]] for t in tests),
         zero_line=_line(hull(singles)),
         oracle_line=_line(_mean_line([t["oracle"] for t in tests])),
@@ -118,22 +137,21 @@ def _set(name: str, entry: Entry, records: Records) -> SetResult:
             for n, c, q in zip(table.endpoints, singles.cost_usd, singles.quality, strict=True)
         ),
         points=tuple(_reference_point(row, references) for row in REFERENCES if row != "task_oracle"),
-        policies=(
-            *(_policy(label, own) for label, own in _by_label(main).items()),
-            *(_reference(row, references) for row in REFERENCES),
-        ),
+        policies=tuple(replace(p, other={**p.other, **together.get(p.name, {})}) for p in policies),
         tasks=_tasks(main),
         protocols=tuple(_protocol(p, [r for r in records if r[0].protocol == p]) for p in _protocols(records)),
         notes=table.notes,
     )
 
 
-def _policy(label: str, records: list[Record]) -> PolicyResult:
+def _policy(label: str, records: list[Record], yardstick: list[Record]) -> PolicyResult:
     parts = [record["parts"][""] for record in records]
     more = {
         "selection_entropy_bits_max": mean(max(p["selection_entropy_bits"]) for p in parts),
         "coverage_95": mean(p["calibration"]["coverage_95"] for p in parts),
         "fit_s": mean(over(records)("fit_s")),
+        **_verdict("best_single", _told(parts[0].get("matched"))),
+        **_verdict(YARDSTICK, against(parts[0], yardstick[0]["parts"][""])),
     }
     row = _row(label, parts)
     return replace(
@@ -146,6 +164,16 @@ def _policy(label: str, records: list[Record]) -> PolicyResult:
     )
 
 
+def _told(matched: Mapping[str, Any] | None) -> Verdict | None:
+    return Verdict(**{key: matched[key] for key in ("ahead", "behind", "p_value")}) if matched else None
+
+
+def _verdict(other: str, verdict: Verdict | None) -> dict[str, float]:
+    """Of the first seed, like the intervals: the tests of several seeds share queries."""
+    told = (math.nan,) * 3 if verdict is None else (verdict.ahead, verdict.behind, verdict.p_value)
+    return dict(zip((f"vs_{other}_{name}" for name in ("ahead", "behind", "p")), told, strict=True))
+
+
 def _reference(name: str, records: Sequence[Record]) -> PolicyResult:
     return replace(_row(name, [record["references"][name][""] for record in records]), reference=True)
 
@@ -154,6 +182,7 @@ def _row(label: str, parts: Sequence[Record]) -> PolicyResult:
     """What policies and references have in common."""
     figure = over(parts)
     first = parts[0]  # the seed that carries the bootstrap
+    saved = [1.0 - number(share) for share in figure("cost_at_best_single_quality_share")]
     return PolicyResult(
         name=label,
         aiq=mean(figure("aiq")),
@@ -170,6 +199,8 @@ def _row(label: str, parts: Sequence[Record]) -> PolicyResult:
             "gain": mean(p["aiq"] - p["zero"] for p in parts),
             "gain_sd": sd(p["aiq"] - p["zero"] for p in parts),
             "reached_best_single_share": mean(p["cost_at_best_single_quality"] is not None for p in parts),
+            "cost_saved": mean(saved),
+            "cost_saved_min": float(np.min(saved)),  # NaN where a seed never reached it: then nothing is sure
         },
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router_gateway.evaluation.metrics import Curve, hull, value_at
-from router_gateway.evaluation.significance import at_cost, mcnemar, sign_test
+from router_gateway.evaluation.significance import at_cost, dial_within, mcnemar, sign_test
 
 NAN = np.nan
 answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
@@ -100,3 +100,11 @@ def test_a_router_does_not_differ_from_itself_at_matched_cost():
     usd = float(np.median(cost.mean(axis=1)))
     same = [at_cost(table, money, usd) >= 0.5 for table, money in ((quality, cost), (quality.copy(), cost.copy()))]
     assert mcnemar(*same).p_value == 1
+
+
+def test_the_dial_within_a_budget_is_the_dearest_and_of_those_the_best():
+    curve = Curve(cost_usd=np.array([4.0, 2.0, 2.0, 1.0]), quality=np.array([0.9, 0.6, 0.7, 0.8]))
+    assert dial_within(curve, 3.9) == 2
+    assert dial_within(curve, 4.0 - 1e-12) == 0, "equal but for the last bits"
+    assert dial_within(curve, 100.0) == 0
+    assert dial_within(curve, 0.9) is None
