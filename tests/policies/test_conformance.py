@@ -15,7 +15,17 @@ CASES = [
 
 
 def test_the_built_in_policies_are_registered():
-    assert {"bandit", "knn", "linear", "clusters", "factors", "composed", "best_on_average", *NO_ESTIMATE} <= set(BUILT_IN)
+    assert {
+        "bandit",
+        "knn",
+        "linear",
+        "clusters",
+        "factors",
+        "composed",
+        "lookahead",
+        "best_on_average",
+        *NO_ESTIMATE,
+    } <= set(BUILT_IN)
 
 
 @pytest.mark.parametrize(("name", "check"), CASES)
