@@ -12,7 +12,7 @@ from router_gateway.core.types import Floats
 
 _STEPS_MAX = 300  # of L-BFGS
 _START = 0.1  # length of the first factors against that of the null model's gradient, whose directions they take
-_KEPT = 1e-3  # of the largest singular value of W; a factor below it tells nothing apart
+_KEPT = 1e-3  # a factor that moves no logit of a unit vector by more than this is dropped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,10 +58,11 @@ def learn_map(
     """
     from scipy.optimize import minimize  # only fitting needs it, and it takes a while to import
 
-    centre = embedding.mean(axis=0, dtype=np.float64) if len(embedding) else np.zeros(embedding.shape[1])
-    objective = _Objective(
-        embedding - centre.astype(np.float32), quality, count, penalty, difficulty_penalty, kl_weight
-    )
+    if not quality.size:
+        return _nothing(embedding.shape[1])
+    centre = embedding.mean(axis=0, dtype=np.float64)
+    points = embedding - centre.astype(np.float32)
+    objective = _Objective(points, quality, count, penalty, difficulty_penalty, kl_weight)
     with threadpool_limits(limits=1):  # several threads add in the order in which they finish
         start = objective.start(min(rank, quality.shape[1], embedding.shape[1]))
         found = minimize(
@@ -70,20 +71,29 @@ def learn_map(
         # An identity's prior is round, so factors may be turned: in these axes W'W and P'P are diagonal at the optimum.
         loading, identity, _, ease, _ = objective.parts(found.x)
         left, length, turn = np.linalg.svd(loading, full_matrices=False)
-        kept = length > _KEPT * max(length.max(initial=0.0), _KEPT)
-        spent = ((identity @ turn[kept].T) ** 2).sum(axis=0)  # P'P
+        spent = ((identity @ turn.T) ** 2).sum(axis=0)  # P'P
+        kept = length * np.sqrt(spent) > _KEPT
         reach, axes = np.linalg.eigh(objective.information(found.x))
     evidence = np.maximum(reach, 0.0)[:, None]
     unsure = np.full((len(axes), int(kept.sum()) + 1), 0.0)
-    unsure[:, :-1] = 1.0 / (penalty**2 + evidence * spent)
+    unsure[:, :-1] = 1.0 / (penalty**2 + evidence * spent[kept])
     if difficulty_penalty is not None:
         unsure[:, -1] = 1.0 / (difficulty_penalty + evidence[:, 0] * quality.shape[1])
     weights = np.concatenate([left[:, kept] * length[kept], ease[:, None]], axis=1)
     return SharedMap(centre=centre, weights=weights, axes=axes, unsure=unsure)
 
 
+def _nothing(width: int) -> SharedMap:
+    """The map that tells no queries apart, where there was nothing to learn from."""
+    none = np.zeros((width, 1))
+    return SharedMap(centre=np.zeros(width), weights=none, axes=np.eye(width), unsure=none)
+
+
 class _Objective:
-    """What `learn_map` minimises, and its gradient, over (W, P, b, -beta, log sigma) laid out in one vector."""
+    """What `learn_map` minimises, and its gradient, over (p W, P, b, -sqrt(p_d) beta, log sigma) in one vector.
+
+    Scaled like this every penalty is 1, so that L-BFGS finds its way however strong they are.
+    """
 
     def __init__(
         self,
@@ -98,7 +108,8 @@ class _Objective:
         self._transposed = np.ascontiguousarray(self._points.T)
         self._quality = np.where(count > 0, quality, 0.5)
         self._count = count
-        self._penalty, self._difficulty_penalty, self._kl_weight = penalty, difficulty_penalty, kl_weight
+        self._penalty, self._kl_weight = penalty, kl_weight
+        self._ease_scale = None if difficulty_penalty is None else np.sqrt(difficulty_penalty)
         self._rank = 0
 
     def start(self, rank: int) -> Floats:
@@ -107,7 +118,7 @@ class _Objective:
         total = (self._count * self._quality).sum(axis=0)
         mean = (total + 0.5) / (self._count.sum(axis=0) + 1.0)
         steepest = self._gathered(self._count * (self._quality - mean))
-        if self._difficulty_penalty is not None:
+        if self._ease_scale is not None:
             steepest = steepest - steepest.mean(axis=1, keepdims=True)
         left, length, right = np.linalg.svd(steepest, full_matrices=False)
         size = _START * np.sqrt(length[:rank] / max(length.max(initial=0.0), 1e-12))
@@ -122,10 +133,10 @@ class _Objective:
         ends = np.cumsum([width * rank, endpoints * rank, endpoints, width])
         loading, identity, level, ease, spread = np.split(flat, ends)
         return (
-            loading.reshape(width, rank),
+            loading.reshape(width, rank) / self._penalty,
             identity.reshape(endpoints, rank),
             level,
-            ease,
+            ease / (self._ease_scale or 1.0),
             spread.reshape(len(spread) and endpoints, rank),
         )
 
@@ -156,14 +167,15 @@ class _Objective:
             by_loading += self._gathered(2 * read * (by_variance @ square))
             by_spread += 2 * square * (by_variance.T @ read**2) + weight * (square - 1)
         steep = self._gathered(error)
-        by_loading += steep @ identity + self._penalty**2 * loading
+        by_loading += steep @ identity
+        by_loading = by_loading / self._penalty + self._penalty * loading  # by p W, as laid out
         by_identity = steep.T @ loading + weight * identity
         loss += float(self._penalty**2 * (loading**2).sum() + weight * (identity**2).sum()) / 2
         by_level = error.sum(axis=0) + sigmoid(level) - 0.5
         by_ease = np.zeros_like(ease)
-        if self._difficulty_penalty is not None:
-            by_ease = steep.sum(axis=1) + self._difficulty_penalty * ease
-            loss += self._difficulty_penalty * float((ease**2).sum()) / 2
+        if self._ease_scale is not None:
+            by_ease = steep.sum(axis=1) / self._ease_scale + self._ease_scale * ease
+            loss += float(((self._ease_scale * ease) ** 2).sum()) / 2
         parts = (by_loading, by_identity, by_level, by_ease, by_spread)
         return loss, np.concatenate([part.ravel() for part in parts])
 
