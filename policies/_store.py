@@ -24,7 +24,7 @@ def write_state(directory: Path, policy: Any, *, facts: Mapping[str, Any], array
     state = {
         "format": FORMAT,
         "policy": type(policy).__name__,
-        "parameters": {field.name: getattr(policy, field.name) for field in dataclasses.fields(policy)},
+        "parameters": dataclasses.asdict(policy),
         "facts": dict(facts),
     }
     (directory / "state.json").write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")

@@ -50,6 +50,20 @@ class NamesNeighbours(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """What a policy may ask for besides: the vectors of texts that stand in its parameters."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts, none being a fine answer."""
+        ...
+
+    def learn_texts(self, texts: Queries) -> Self:
+        """Take the texts, read and embedded as queries are. Called before `fit`, which keeps them."""
+        ...
+
+
 class Embedder(Protocol):
     """Texts to unit vectors of one embedding space."""
 
