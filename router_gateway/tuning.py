@@ -30,7 +30,7 @@ FitShare = Annotated[float, typer.Option(help="The part of SOURCE to fit on; the
 Seed = Annotated[int, typer.Option(help="Of the split of SOURCE. Choose it before you look.")]
 Out = Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
-Embedder = Annotated[str, typer.Option(help="Without --config: sentence, or hashing (no model; quick, and worse).")]
+Embedder = Annotated[str, typer.Option(help="Without --config: onnx, sentence (torch) or hashing (no model).")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Decide as this configuration does, at its prices.")
 ]
@@ -51,7 +51,7 @@ def command(progress: Progress) -> Callable[..., None]:
         out: Out = None,
         cache: Cache = None,
         config: ConfigFile = None,
-        embedder: Embedder = "sentence",
+        embedder: Embedder = "onnx",
     ) -> None:
         """Pick the cheapest dial that keeps a quality floor, guaranteed by calibration data (status 3: none does)."""
         from router_gateway import config as configuration
@@ -85,13 +85,10 @@ def command(progress: Progress) -> Callable[..., None]:
 
 def _recorded(policy: str | None, embedder: str) -> Setting:
     """Greedily among the endpoints of the outcomes, at their mean costs."""
-    from router_gateway.core.errors import ConfigError
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.tuning import Setting
 
-    if embedder not in ("sentence", "hashing"):
-        raise ConfigError([f"--embedder {embedder}: there are sentence and hashing"])
-    return Setting(encoder=Encoder(kind="hashing" if embedder == "hashing" else "sentence"), policy=policy or "knn")
+    return Setting(encoder=Encoder.named(embedder), policy=policy or "knn")
 
 
 def _configured(config: Config, policy: str | None) -> Setting:

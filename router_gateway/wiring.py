@@ -71,14 +71,18 @@ def build_embedder(config: Config) -> Embedder:
     """The configured encoder behind its cache; nothing heavy is loaded before the first text."""
     from router_gateway.embedding.cache import CachingEmbedder
     from router_gateway.embedding.hashing import HashingEmbedder
+    from router_gateway.embedding.onnx import OnnxEmbedder
     from router_gateway.embedding.sentence import SentenceTransformerEmbedder
 
     settings = config.embedder
-    embedder: Embedder = (
-        HashingEmbedder()
-        if settings.kind == "hashing"
-        else SentenceTransformerEmbedder(settings.model, threads=settings.threads)
-    )
+    embedder: Embedder
+    match settings.kind:
+        case "hashing":
+            embedder = HashingEmbedder()
+        case "onnx":
+            embedder = OnnxEmbedder(settings.model, threads=settings.threads)
+        case "sentence":
+            embedder = SentenceTransformerEmbedder(settings.model, threads=settings.threads)
     return CachingEmbedder(embedder, settings.cache_entries_max) if settings.cache_entries_max else embedder
 
 

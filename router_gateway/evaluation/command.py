@@ -35,7 +35,7 @@ Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given a label, a context manager whose value is called with (done, total)."""
 
 SEEDS_MAX = 1_000
-_VERSIONS = ("router-gateway", "numpy", "scikit-learn", "faiss-cpu", "torch", "sentence-transformers")
+_VERSIONS = ("router-gateway", "numpy", "scikit-learn", "faiss-cpu", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 
+from router_gateway.core.errors import ConfigError
 from router_gateway.core.protocols import Embedder
 from router_gateway.core.types import Floats
 from router_gateway.evaluation.vectors import BYTES_MAX, VectorStore, text_key
@@ -31,8 +32,17 @@ _ALONE_TEXTS = 200  # fewer are embedded here: a worker takes longer to start th
 class Encoder:
     """Which embedder to build, in words that can be sent to another process."""
 
-    kind: Literal["sentence", "hashing"] = "sentence"
+    kind: Literal["onnx", "sentence", "hashing"] = "onnx"
     model: str = "all-MiniLM-L6-v2"
+
+    @classmethod
+    def named(cls, kind: str) -> Encoder:
+        """The encoder of that kind with its default model. Raises ConfigError for a kind there is not."""
+        match kind:
+            case "onnx" | "sentence" | "hashing":
+                return cls(kind=kind)
+            case _:
+                raise ConfigError([f"--embedder {kind}: there are onnx, sentence and hashing"])
 
     def build(self) -> Embedder:
         """The embedder, on one thread."""
@@ -40,6 +50,10 @@ class Encoder:
             from router_gateway.embedding.hashing import HashingEmbedder
 
             return HashingEmbedder()
+        if self.kind == "onnx":
+            from router_gateway.embedding.onnx import OnnxEmbedder
+
+            return OnnxEmbedder(self.model, threads=1)
         from router_gateway.embedding.sentence import SentenceTransformerEmbedder
 
         return SentenceTransformerEmbedder(self.model, threads=1)

