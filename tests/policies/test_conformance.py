@@ -23,6 +23,7 @@ def test_the_built_in_policies_are_registered():
         "factors",
         "composed",
         "lookahead",
+        "routes",
         "lexical",
         "best_on_average",
         *NO_ESTIMATE,
