@@ -25,6 +25,7 @@ def test_the_built_in_policies_are_registered():
         "lookahead",
         "routes",
         "lexical",
+        "stack",
         "best_on_average",
         *NO_ESTIMATE,
     } <= set(BUILT_IN)

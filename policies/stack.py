@@ -1,0 +1,187 @@
+"""Stack: several policies, each trusted as far as its estimates for unseen queries have earned."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from annotated_types import Ge, Le, doc
+
+from policies._blend import nonnegative_ridge
+from policies._moments import shrunk
+from policies._others import create, policy_class
+from policies._store import read_state, write_state
+from router_gateway.core.errors import NotFitted
+from router_gateway.core.experience import Experience
+from router_gateway.core.types import Bools, Floats, Ints, Queries, Scores
+
+
+@dataclass(kw_only=True)
+class Stack:
+    """A weighted sum of what other policies say beyond an endpoint's mean; the weights are learned on unseen queries.
+
+    With p_s and d_s the quality and doubt of the S policies in `over`, and m, e the endpoint's shrunk mean and its
+    standard error (`policies._moments`):
+
+        quality = clip(m + sum_s w_s (p_s - m), 0, 1)
+        stddev² = (sum_s w_s d_s + max(0, 1 - sum_s w_s) e)² + sum_s w_s (p_s - p)² / sum_s w_s, at most 1/4
+
+    where p is the w-weighted mean of the p_s. The policies learn from the same outcomes, so their errors are taken
+    to be shared, and where they disagree that is added. The weights are common to all endpoints. Queries are dealt
+    into folds; each fold's outcomes are predicted by policies that learned from the others, and
+
+        w = argmin over w >= 0 of  sum_n (r_n - sum_s w_s x_ns)² + penalty t sum_s (w_s - 1/S)²
+
+    with r_n the outcome and x_ns the prediction, both less the mean of the endpoint in the other folds, and t the
+    mean of x². So a large penalty is the plain average, one policy with a large penalty is that policy, doubt
+    included, and policies that know nothing of unseen queries get no weight, which leaves `BestOnAverage`.
+
+    `partial_fit` teaches the policies and keeps the weights; an endpoint that is new gets them, too. A policy is
+    found by the name of its entry point, so one of another distribution can take part. Fitting costs as much as
+    `folds` times all of them together, and scoring as much as all.
+
+    Stacking: Wolpert, 1992, "Stacked generalization"; why the weights must not be negative: Breiman, 1996, "Stacked
+    regressions".
+    """
+
+    over: Annotated[tuple[str, ...], doc("the policies, by registered name")] = ("knn", "linear", "clusters")
+    parameters: Annotated[dict[str, dict[str, Any]], doc("their parameters, by name")] = field(default_factory=dict)
+    folds: Annotated[int, Ge(2), Le(10), doc("parts that the queries are dealt into")] = 4
+    penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 300.0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other folds")] = 0
+
+    def __post_init__(self) -> None:
+        self.over = tuple(self.over)
+        if not self.over or len(set(self.over)) < len(self.over) or "stack" in self.over:
+            raise ValueError(f"over must name at least one policy, each once and none a stack, not {self.over}")
+        if unknown := sorted(set(self.parameters) - set(self.over)):
+            raise ValueError(f"parameters of {', '.join(unknown)}, which over does not name")
+        self.state_: _State | None = None
+
+    def fit(self, experience: Experience) -> Self:
+        beyond, residual = self._unseen(experience)
+        equal = np.full(len(self.over), 1.0 / len(self.over))
+        self.state_ = _State(
+            policies=tuple(policy.fit(experience) for policy in self._policies()),
+            weights=nonnegative_ridge(beyond, residual, prior=equal, penalty=self.penalty),
+            endpoints=experience.endpoints,
+            sums=_sums(experience),
+            space=experience.queries.space,
+            width=experience.queries.embedding.shape[1],
+        )
+        return self
+
+    def _policies(self) -> list[Any]:
+        return [create(name, self.parameters.get(name, {})) for name in self.over]
+
+    def _unseen(self, experience: Experience) -> tuple[Floats, Floats]:
+        """Of every outcome in a fold that others can predict: what each policy says beyond the mean, and what it is."""
+        seen = np.unique(experience.query)
+        fold = np.full(len(experience.queries), -1)
+        fold[np.random.default_rng(self.seed).permutation(seen)] = np.arange(len(seen)) % self.folds
+        beyond, residual = [np.zeros((0, len(self.over)))], [np.zeros(0)]
+        for held in range(min(self.folds, len(seen)) if len(seen) > 1 else 0):
+            learned, asked = _part(experience, (fold >= 0) & (fold != held)), _part(experience, fold == held)
+            mean, _, _ = shrunk(*_sums(learned))
+            cells = (asked.query, asked.endpoint)
+            said = [policy.fit(learned).score(asked.queries).align(experience.endpoints) for policy in self._policies()]
+            beyond.append(np.stack([(s.quality - mean)[cells] for s in said], axis=1))
+            residual.append(asked.quality - mean[asked.endpoint])
+        return np.concatenate(beyond), np.concatenate(residual)
+
+    def partial_fit(self, experience: Experience) -> Self:
+        self.state_ = self._state().learn(experience)
+        return self
+
+    def score(self, queries: Queries) -> Scores:
+        return self._state().score(queries)
+
+    def save(self, directory: Path) -> None:
+        state = self._state()
+        facts = {"endpoints": list(state.endpoints), "space": state.space, "width": state.width}
+        write_state(directory, self, facts=facts, arrays={"weights": state.weights, "sums": state.sums})
+        for name, policy in zip(self.over, state.policies, strict=True):
+            policy.save(directory / name)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        policy, facts, arrays = read_state(
+            directory, cls, facts=("endpoints", "space", "width"), arrays=("weights", "sums")
+        )
+        policy.state_ = _State(
+            policies=tuple(policy_class(name).load(directory / name) for name in policy.over),
+            endpoints=tuple(facts["endpoints"]),
+            space=facts["space"],
+            width=facts["width"],
+            **arrays,
+        )
+        return policy
+
+    def _state(self) -> _State:
+        if self.state_ is None:
+            raise NotFitted("Stack has learned nothing yet", hint="call fit first")
+        return self.state_
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _State:
+    """Fitted policies and their weights (S,); `sums` (3, E) are the endpoints' moments. Never written in place."""
+
+    policies: tuple[Any, ...]
+    weights: Floats
+    endpoints: tuple[str, ...]
+    sums: Floats
+    space: str
+    width: int
+
+    def learn(self, experience: Experience) -> _State:
+        """With the outcomes of `experience` added; where one policy refuses them, none has learned."""
+        experience.queries.expect(space=self.space, width=self.width)
+        names = (*self.endpoints, *(name for name in experience.endpoints if name not in self.endpoints))
+        sums = np.pad(self.sums, ((0, 0), (0, len(names) - len(self.endpoints))))
+        sums[:, [names.index(name) for name in experience.endpoints]] += _sums(experience)
+        taught = tuple(copy.deepcopy(policy).partial_fit(experience) for policy in self.policies)
+        return replace(self, policies=taught, endpoints=names, sums=sums)
+
+    def score(self, queries: Queries) -> Scores:
+        """The weighted sum, element by element, so that a batch gives the bits its rows would."""
+        queries.expect(space=self.space, width=self.width)
+        mean, _, error = shrunk(*self.sums)
+        whole = float(self.weights.sum())
+        shape = (len(queries), len(self.endpoints))
+        said = np.zeros(shape)
+        square = np.zeros(shape)
+        doubt = np.full(shape, max(0.0, 1.0 - whole) * error)
+        for weight, policy in zip(self.weights.tolist(), self.policies, strict=True):
+            scores = policy.score(queries).align(self.endpoints)
+            beyond = scores.quality.astype(np.float64) - mean
+            said += weight * beyond
+            square += weight * beyond**2
+            doubt += weight * scores.stddev
+        apart = np.maximum(square / whole - (said / whole) ** 2, 0.0) if whole > 0 else 0.0
+        return Scores(
+            endpoints=self.endpoints,
+            quality=np.clip(mean + said, 0.0, 1.0).astype(np.float32),
+            stddev=np.minimum(np.sqrt(doubt**2 + apart), 0.5).astype(np.float32),
+        )
+
+
+def _sums(experience: Experience) -> Floats:
+    """Number of outcomes, their sum, the sum of their squares: float64 (3, E)."""
+    count = len(experience.endpoints)
+    quality = experience.quality.astype(np.float64)
+    powers = (np.ones_like(quality), quality, quality**2)
+    return np.stack([np.bincount(experience.endpoint, weights=power, minlength=count) for power in powers])
+
+
+def _part(experience: Experience, kept: Bools) -> Experience:
+    """The outcomes and comparisons of the queries `kept` (Q,), and only those queries: nothing else leaks."""
+    position: Ints = np.cumsum(kept) - 1
+    chosen = experience.select(kept[experience.query])
+    compared = experience.comparisons[kept[experience.comparisons[:, 0]]].copy()
+    compared[:, 0] = position[compared[:, 0]]
+    queries = experience.queries.take(np.flatnonzero(kept))
+    return replace(chosen, queries=queries, query=position[chosen.query], comparisons=compared)

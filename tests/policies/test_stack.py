@@ -1,0 +1,179 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from policies import _others
+from policies._blend import nonnegative_ridge
+from policies.baseline import BestOnAverage
+from policies.knn import KNN
+from policies.lexical import Lexical
+from policies.linear import Linear
+from policies.stack import Stack
+from router_gateway.core.errors import BadParameters, SnapshotMismatch, UnknownPolicy
+from router_gateway.testing import specialists, two_by_two
+
+LIGHT = ("linear", "knn")
+
+
+@pytest.fixture
+def halves(make):
+    """A world of two halves: one shows its kind in the vector alone, the other in the words alone."""
+
+    def made(count, *, seed):
+        rng = np.random.default_rng(seed)
+        wordy, kind = rng.random(count) < 0.5, rng.integers(0, 2, count)
+        vectors = 0.1 * rng.normal(size=(count, 8))
+        vectors[np.arange(count), np.where(wordy, 2, kind)] += 1.0
+        quality = np.where(kind[:, None] == np.arange(2), 0.9, 0.1)
+        experience = make.experience(vectors, (rng.random(quality.shape) < quality).astype(float))
+        words = [f"please {('translate', 'compute')[k]} this" if w else "as before" for w, k in zip(wordy, kind)]  # noqa: B905
+        return replace(experience, queries=replace(experience.queries, text=tuple(words))), quality
+
+    return made
+
+
+def test_one_policy_and_a_penalty_beyond_measure_is_that_policy(make):
+    train, asked = make.random(60, 3, missing=0.3), make.random(8, 1, seed=1).queries
+    alone = Linear(penalty=5.0).fit(train).score(asked)
+    only = Stack(over=("linear",), parameters={"linear": {"penalty": 5.0}}, penalty=1e12).fit(train).score(asked)
+    np.testing.assert_allclose(only.quality, alone.quality, atol=1e-6)
+    np.testing.assert_allclose(only.stddev, alone.stddev, atol=1e-6)
+
+
+def test_a_penalty_beyond_measure_is_the_plain_average(make):
+    train, asked = make.random(60, 3, missing=0.3), make.random(8, 1, seed=1).queries
+    average = (Linear().fit(train).score(asked).quality + KNN().fit(train).score(asked).quality) / 2
+    np.testing.assert_allclose(Stack(over=LIGHT, penalty=1e12).fit(train).score(asked).quality, average, atol=1e-6)
+
+
+def test_policies_that_know_nothing_of_unseen_queries_leave_the_mean(make):
+    rng = np.random.default_rng(3)
+    train = make.experience(rng.normal(size=(400, 40)), rng.integers(0, 2, (400, 2)).astype(float))
+    asked = make.random(50, 1, width=40, seed=4).queries
+    noisy = {"linear": {"penalty": 1e-3}, "knn": {"k": 3, "prior_weight": 0.0}}
+    stack = Stack(over=LIGHT, parameters=noisy, penalty=1.0).fit(train).score(asked).quality
+    mean, alone = BestOnAverage().fit(train).score(asked).quality, Linear(penalty=1e-3).fit(train).score(asked).quality
+    assert np.abs(stack - mean).mean() < 0.2 * np.abs(alone - mean).mean()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 300.0])
+def test_weights_minimise_what_they_should_and_are_never_negative(penalty):
+    rng = np.random.default_rng(5)
+    beyond = rng.normal(size=(200, 3))
+    residual = beyond @ [0.7, -0.4, 0.1] + 0.1 * rng.normal(size=200)
+    prior = np.full(3, 1 / 3)
+
+    def loss(w):
+        return np.sum((residual - beyond @ w) ** 2) + penalty * np.mean(beyond**2) * np.sum((w - prior) ** 2)
+
+    found = nonnegative_ridge(beyond, residual, prior=prior, penalty=penalty)
+    assert (found >= 0).all()
+    assert all(loss(found) <= loss(np.maximum(found + 0.01 * rng.normal(size=3), 0)) for _ in range(200))
+
+
+def test_it_beats_each_of_its_policies_where_each_is_good_at_a_part(halves):
+    train, _ = halves(800, seed=6)
+    asked, truth = halves(400, seed=7)
+    error = {}
+    for policy in (Stack(over=("linear", "lexical")), Linear(), Lexical(), BestOnAverage()):
+        quality = policy.fit(train).score(asked.queries).quality
+        error[type(policy).__name__] = np.mean((quality - truth) ** 2)
+    assert error["Stack"] < 0.75 * min(error["Linear"], error["Lexical"])
+    assert error["Stack"] < 0.4 * error["BestOnAverage"]
+
+
+def test_regret_against_the_known_best_is_below_two_percent():
+    world = two_by_two(seed=2)
+    policy = Stack().fit(world.experience(1000, seed=1))
+    queries, cluster = world.queries(500, seed=3)
+    value = policy.score(queries).quality - world.cost_usd / 0.01
+    assert world.regret(cluster, value.argmax(axis=1), worth_usd=0.01) < 0.02
+
+
+def test_partial_fit_teaches_the_policies_and_keeps_the_weights(make):
+    train, more = make.random(80, 3, seed=8), make.random(40, 3, seed=9)
+    asked = make.random(10, 1, seed=10).queries
+    policy = Stack(over=LIGHT).fit(train)
+    weights = policy.state_.weights.copy()
+    policy.partial_fit(more)
+    np.testing.assert_array_equal(policy.state_.weights, weights)
+    taught = (Linear().fit(train).partial_fit(more), KNN().fit(train).partial_fit(more))
+    for inner, outer in zip(policy.state_.policies, taught, strict=True):
+        np.testing.assert_array_equal(inner.score(asked).quality, outer.score(asked).quality)
+
+
+def test_a_new_endpoint_is_placed_by_its_probes_and_leaves_the_others_as_they_were():
+    world = specialists(seed=4)
+    everything, probes = world.experience(600, seed=5), world.experience(192, seed=6)
+    queries, cluster = world.queries(300, seed=7)
+    policy = Stack(over=("linear", "clusters")).fit(everything.align(world.endpoints[:-1]))
+    before = policy.score(queries)
+    after = policy.partial_fit(probes.align(world.endpoints[-1:])).score(queries)
+    np.testing.assert_array_equal(after.quality[:, :-1], before.quality)
+    assert after.quality[cluster == 3, -1].mean() > after.quality[cluster != 3, -1].mean() + 0.2
+
+
+def test_stddev_is_the_error_one_may_expect():
+    world = specialists(seed=8)
+    queries, cluster = world.queries(300, seed=9)
+    errors = []
+    for seed in range(8):
+        scores = Stack(over=("linear", "clusters")).fit(world.experience(120, seed=100 + seed)).score(queries)
+        errors.append((scores.quality - world.quality[cluster]) / scores.stddev)
+    assert 0.5 < np.sqrt(np.mean(np.square(errors))) < 1.4
+
+
+def test_one_query_one_endpoint_and_none_observed(make):
+    one = make.experience([[1, 0]], [[1.0]])
+    scores = Stack(over=LIGHT).fit(one).score(one.queries)
+    assert 0.5 < scores.quality[0, 0] <= 1.0
+    nothing = make.experience(np.eye(2), np.full((2, 2), np.nan))
+    empty = Stack(over=LIGHT).fit(nothing).score(nothing.queries)
+    np.testing.assert_allclose(empty.quality, 0.5)
+    np.testing.assert_allclose(empty.stddev, 0.5)
+
+
+def test_saved_in_one_folder_per_policy(make, tmp_path):
+    train, asked = make.random(60, 3, missing=0.4, seed=11), make.random(8, 1, seed=12).queries
+    policy = Stack(over=LIGHT, parameters={"knn": {"k": 7}}).fit(train)
+    policy.save(tmp_path / "stack")
+    assert {path.name for path in (tmp_path / "stack").iterdir() if path.is_dir()} == set(LIGHT)
+    loaded = Stack.load(tmp_path / "stack")
+    assert loaded == policy
+    assert loaded.state_.policies[1].k == 7
+    np.testing.assert_array_equal(loaded.score(asked).quality, policy.score(asked).quality)
+    np.testing.assert_array_equal(loaded.score(asked).stddev, policy.score(asked).stddev)
+
+
+def test_where_outcomes_are_refused_no_policy_has_learned(make):
+    policy = Stack(over=LIGHT).fit(make.random(40, 2, seed=13))
+    state = policy.state_
+    with pytest.raises(SnapshotMismatch):
+        policy.partial_fit(make.random(5, 2, width=7, seed=14))
+    assert policy.state_ is state
+
+
+def test_a_copy_learns_alone(make):
+    policy = Stack(over=LIGHT).fit(make.random(30, 2, seed=15))
+    asked = make.random(5, 1, seed=16).queries
+    before = policy.score(asked).quality
+    copy.deepcopy(policy).partial_fit(make.random(20, 2, seed=17))
+    np.testing.assert_array_equal(policy.score(asked).quality, before)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"over": ()}, {"over": ("knn", "knn")}, {"over": ("stack",)}, {"over": ("knn",), "parameters": {"linear": {}}}],
+)
+def test_what_cannot_be_stacked_is_refused(fields):
+    with pytest.raises(ValueError):
+        Stack(**fields)
+
+
+def test_unknown_policies_and_parameters_are_named():
+    with pytest.raises(UnknownPolicy, match="nobody"):
+        _others.create("nobody", {})
+    with pytest.raises(BadParameters, match="knn"):
+        _others.create("knn", {"neighbours": 3})
