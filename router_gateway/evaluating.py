@@ -41,6 +41,8 @@ Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Use this configuration's encoder, endpoints and prices.")
 ]
 Embedder = Annotated[str, typer.Option(help="sentence, or hashing (no model; quick, and worse).")]
+Cascades = Annotated[int, typer.Option(help="Offer this many cascades besides: what routing with a judge would add.")]
+JudgeError = Annotated[float, typer.Option(help="How often the cascades' judge misreads an answer; 0.5 is a coin.")]
 Select = Annotated[bool, typer.Option("--select", help="Choose parameters by cross-validation inside train.")]
 
 
@@ -60,6 +62,8 @@ def command(progress: Progress) -> Callable[..., None]:
         config: Config = None,
         embedder: Embedder = "sentence",
         select: Select = False,
+        cascades: Cascades = 0,
+        judge_error: JudgeError = 0.0,
     ) -> None:
         """Judge policies on recorded outcomes: curves, AIQ and the share of the gap to the oracle that each closes."""
         from rich.console import Console
@@ -82,12 +86,19 @@ def command(progress: Progress) -> Callable[..., None]:
             encoder=encoder,
             pool=pool,
             select=select,
+            cascades=cascades,
+            judge_error=judge_error,
             command=" ".join(["router-gateway", *sys.argv[1:]]),
         )
         result = run(sources, options, out=out, progress=progress)
         console = Console()
         for table in tables(result):
             console.print(table)
+        if cascades:
+            from router_gateway.evaluation.cascading import tables as cascade_tables
+
+            for table in cascade_tables(out / "cascades.json"):
+                console.print(table)
         for note in result.notes:
             typer.echo(note, err=True)
         report = write_report(result, out / "report.html")

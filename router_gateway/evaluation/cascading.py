@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +53,7 @@ def cascade_figures(
     backend: Backend = "processes",
     workers: int = 1,
     scheduler: str | None = None,
+    advance: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> dict[str, Any]:
     """`{set: {"zero", "oracle", "judge_error", "offered", "rows": {policy: {…}}}}` under the pooled split, JSON values.
 
@@ -69,8 +72,13 @@ def cascade_figures(
     }
 
 
+def tables(file: Path) -> list[Table]:
+    """One table per set of a `cascades.json`, for a terminal."""
+    return [table(name, figures) for name, figures in json.loads(file.read_text(encoding="utf-8")).items()]
+
+
 def table(name: str, figures: Mapping[str, Any]) -> Table:
-    """For a terminal, the best with cascades first."""
+    """One set's rows, the best with cascades first."""
     from rich.table import Table
 
     judge = "perfect judge" if figures["judge_error"] == 0 else f"judge wrong in {figures['judge_error']:.0%}"

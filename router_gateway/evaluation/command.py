@@ -18,6 +18,7 @@ from router_gateway import registry
 from router_gateway.core.errors import ConfigError, DataError
 from router_gateway.core.types import Endpoint
 from router_gateway.evaluation.backends import BACKENDS, Backend
+from router_gateway.evaluation.cascading import cascade_figures
 from router_gateway.evaluation.embeddings import Encoder, default_cache, embed_cached
 from router_gateway.evaluation.perturb import PERTURBATIONS
 from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
@@ -35,6 +36,7 @@ Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given a label, a context manager whose value is called with (done, total)."""
 
 SEEDS_MAX = 1_000
+CASCADES = "cascades.json"
 _VERSIONS = ("router-gateway", "numpy", "scikit-learn", "faiss-cpu", "onnxruntime")
 
 
@@ -47,6 +49,7 @@ class Options:
     pool : endpoints whose own prices are used; empty for the recorded costs
     select : choose parameters inside train where the caller set none
     resamples : of the bootstrap over queries, on the first seed
+    cascades, judge_error : how many are offered besides, see `cascading`; how often their judge is wrong
     """
 
     policies: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ class Options:
     pool: tuple[Endpoint, ...] = ()
     select: bool = False
     resamples: int = 300
+    cascades: int = 0
+    judge_error: float = 0.0
     command: str = "router-gateway evaluate"
 
 
@@ -107,6 +112,20 @@ def evaluate(sources: Sequence[str], options: Options, *, out: Path, progress: P
     result = summarise(entries, records, command=options.command, versions=_versions(), seeds=seeds)
     _write(out / "evaluation.json", by_name(result))
     _write(out / "results.json", result.to_json())
+    if options.cascades:
+        with progress("Offering cascades") as advance:
+            figures = cascade_figures(
+                {name: entry.prepared for name, entry in entries.items()},
+                specs,
+                seeds=seeds,
+                count=options.cascades,
+                error=options.judge_error,
+                backend=options.backend,
+                workers=options.workers,
+                scheduler=options.scheduler,
+                advance=advance,
+            )
+        _write(out / CASCADES, figures)
     return result
 
 
@@ -200,6 +219,8 @@ def _protocols(options: Options) -> list[str]:
         problems.append(f"--backend {options.backend}: there are {', '.join(BACKENDS)}")
     if not 1 <= options.seeds <= SEEDS_MAX:
         problems.append(f"--seeds {options.seeds}: must lie in [1, {SEEDS_MAX}]")
+    if options.cascades < 0 or not 0.0 <= options.judge_error <= 0.5:
+        problems.append("--cascades must be at least 0, and --judge-error lie in [0, 0.5]")
     if options.workers < 1:
         problems.append(f"--workers {options.workers}: must be at least 1")
     if problems:

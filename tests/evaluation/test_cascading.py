@@ -1,7 +1,13 @@
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from router_gateway.cli import app
+from router_gateway.core.errors import ConfigError
 from router_gateway.evaluation.cascading import COINS, cascade_figures, table
+from router_gateway.evaluation.command import Options, evaluate
 from router_gateway.evaluation.sitting import Spec, sit
 
 SPECS = (Spec(name="linear", label="linear"), Spec(name="best_on_average", label="average"))
@@ -55,3 +61,25 @@ def test_a_policy_that_raises_leaves_a_gap_in_the_table(figures):
     drawn = table("made", found)
     assert drawn.row_count == 2
     assert "judge wrong in 10%" in str(drawn.title)
+
+
+def test_the_command_offers_them_beside_the_main_table(world, outcome_file, tmp_path):
+    quick = ("--embedder", "hashing", "--backend", "threads", "--seeds", "2", "--protocols", "pooled")
+    source, out = str(outcome_file(world(120))), tmp_path / "out"
+    where = ("--out", str(out), "--cache", str(tmp_path / "cache"))
+    asked = ("--policies", "best_on_average", "--cascades", "2", "--judge-error", "0.1")
+    result = CliRunner().invoke(app, ["evaluate", source, *where, *quick, *asked], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "cascades offered, judge wrong in 10%" in result.output
+    written = json.loads((out / "cascades.json").read_text())["made"]
+    main = json.loads((out / "evaluation.json").read_text())["made"]
+    assert written["zero"] == pytest.approx(main["zero"])
+    assert written["oracle"] == pytest.approx(main["oracle"])
+    assert written["rows"]["best_on_average"]["aiq"] == pytest.approx(main["policies"]["best_on_average"]["aiq"])
+
+
+@pytest.mark.parametrize("options", [{"cascades": -1}, {"judge_error": 0.7}])
+def test_options_that_make_no_sense_are_refused(options, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        evaluate([], Options(**options), out=tmp_path, progress=lambda _label: None)
+    assert "--judge-error lie in [0, 0.5]" in str(caught.value.problems)
