@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+ledger_app = typer.Typer(help="The ledger's rows: export.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
 
 CONFIG_FILE = Path("gateway.yaml")
 
@@ -161,6 +164,27 @@ def report(
 
     columns, rows = report_rows(_load(config, demo), by)
     Console().print(_table(f"Ledger by {by}", columns, rows))
+
+
+@ledger_app.command("export")
+def export_ledger(
+    out: Annotated[Path, typer.Option(help="FILE.parquet, FILE.csv or FILE.jsonl.")],
+    since: Annotated[datetime | None, typer.Option(help="From this instant on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this instant (UTC).")] = None,
+    policy: Annotated[str | None, typer.Option(help="Decisions of this policy: knn, or knn@3.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Decisions of this tenant.")] = None,
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+) -> None:
+    """Write decisions and their outcomes to a file that `evaluate` reads; prompts only where they are stored."""
+    from router_gateway.ledger.export import export
+    from router_gateway.ledger.outcome_rows import Wanted
+    from router_gateway.wiring import database
+
+    start, end = (instant and instant.replace(tzinfo=UTC) for instant in (since, until))
+    with database(_load(config, demo)) as engine:
+        rows = export(engine, out, Wanted(since=start, until=end, policy=policy, tenant=tenant))
+    typer.echo(f"{rows:,} rows written to {out}")
 
 
 @keys_app.command("create")
