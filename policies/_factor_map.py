@@ -60,27 +60,34 @@ def learn_map(
 
     if not quality.size:
         return _nothing(embedding.shape[1])
-    centre = embedding.mean(axis=0, dtype=np.float64)
-    points = embedding - centre.astype(np.float32)
-    objective = _Objective(points, quality, count, penalty, difficulty_penalty, kl_weight)
     with threadpool_limits(limits=1):  # several threads add in the order in which they finish
-        start = objective.start(min(rank, quality.shape[1], embedding.shape[1]))
-        found = minimize(
-            objective, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS_MAX, "ftol": 1e-7, "gtol": 1e-3}
+        centre = embedding.mean(axis=0, dtype=np.float64)
+        away = embedding - centre.astype(np.float32)
+        axes = np.linalg.eigh((away.T @ away).astype(np.float64))[1]
+        points = away @ axes.astype(np.float32)
+        objective = _Objective(
+            points,
+            quality,
+            count,
+            rank=rank,
+            penalty=penalty,
+            difficulty_penalty=difficulty_penalty,
+            kl_weight=kl_weight,
         )
-        # An identity's prior is round, so factors may be turned: in these axes W'W and P'P are diagonal at the optimum.
+        options = {"maxiter": _STEPS_MAX, "ftol": 1e-7, "gtol": 1e-4}
+        found = minimize(objective, objective.start(), jac=True, method="L-BFGS-B", options=options)
         loading, identity, _, ease, _ = objective.parts(found.x)
+        # An identity's prior is round, so factors may be turned: so turned, W'W and P'P are diagonal at the optimum.
         left, length, turn = np.linalg.svd(loading, full_matrices=False)
         spent = ((identity @ turn.T) ** 2).sum(axis=0)  # P'P
         kept = length * np.sqrt(spent) > _KEPT
-        reach, axes = np.linalg.eigh(objective.information(found.x))
-    evidence = np.maximum(reach, 0.0)[:, None]
-    unsure = np.full((len(axes), int(kept.sum()) + 1), 0.0)
-    unsure[:, :-1] = 1.0 / (penalty**2 + evidence * spent[kept])
-    if difficulty_penalty is not None:
-        unsure[:, -1] = 1.0 / (difficulty_penalty + evidence[:, 0] * quality.shape[1])
-    weights = np.concatenate([left[:, kept] * length[kept], ease[:, None]], axis=1)
-    return SharedMap(centre=centre, weights=weights, axes=axes, unsure=unsure)
+        told = objective.information(found.x)[:, None]
+        weights = axes @ np.concatenate([left[:, kept] * length[kept], ease[:, None]], axis=1)
+    by_factor = 1.0 / (penalty**2 + told * spent[kept])
+    of_ease = (
+        np.zeros_like(told) if difficulty_penalty is None else 1.0 / (difficulty_penalty + told * quality.shape[1])
+    )
+    return SharedMap(centre=centre, weights=weights, axes=axes, unsure=np.concatenate([by_factor, of_ease], axis=1))
 
 
 def _nothing(width: int) -> SharedMap:
@@ -90,9 +97,10 @@ def _nothing(width: int) -> SharedMap:
 
 
 class _Objective:
-    """What `learn_map` minimises, and its gradient, over (p W, P, b, -sqrt(p_d) beta, log sigma) in one vector.
+    """What `learn_map` minimises, and its gradient, over (W, P, b, -beta, log sigma) in one vector.
 
-    Scaled like this every penalty is 1, so that L-BFGS finds its way however strong they are.
+    Each number is laid out in units of about the length over which the loss curves, so that L-BFGS finds its way
+    however strong the penalties and uneven the directions are; what is not to be learned has unit 0.
     """
 
     def __init__(
@@ -100,6 +108,8 @@ class _Objective:
         points: Floats,
         quality: Floats,
         count: Floats,
+        *,
+        rank: int,
         penalty: float,
         difficulty_penalty: float | None,
         kl_weight: float | None,
@@ -108,44 +118,46 @@ class _Objective:
         self._transposed = np.ascontiguousarray(self._points.T)
         self._quality = np.where(count > 0, quality, 0.5)
         self._count = count
-        self._penalty, self._kl_weight = penalty, kl_weight
-        self._ease_scale = None if difficulty_penalty is None else np.sqrt(difficulty_penalty)
-        self._rank = 0
+        self._spread_out = kl_weight is not None
+        self._weight = 1.0 if kl_weight is None else kl_weight
+        self._penalty, self._difficulty_penalty = penalty**2, difficulty_penalty or 0.0
+        width, endpoints = points.shape[1], count.shape[1]
+        rank = min(rank, width, endpoints)
+        self._shapes = [(width, rank), (endpoints, rank), (endpoints,), (width,), (endpoints * self._spread_out, rank)]
+        # A logistic loss curves by at most a quarter of the squared input; of factors a quarter is taken for typical.
+        across = count.sum(axis=1) @ self._points.astype(np.float64) ** 2 / 4
+        each = count.sum(axis=0) / 4
+        ease_unit = np.zeros(width) if difficulty_penalty is None else 1 / np.sqrt(difficulty_penalty + across)
+        units = [1 / np.sqrt(self._penalty + across), 1 / np.sqrt(self._weight + each / 4), 1 / np.sqrt(1 + each)]
+        units = [np.repeat(units[0], rank), np.repeat(units[1], rank), units[2], ease_unit]
+        self._unit = np.concatenate([*units, np.ones(endpoints * rank * self._spread_out)])
 
-    def start(self, rank: int) -> Floats:
-        """Every endpoint at its mean, small factors along the steepest directions, no randomness needed."""
-        self._rank, width, endpoints = rank, self._points.shape[1], self._quality.shape[1]
-        total = (self._count * self._quality).sum(axis=0)
-        mean = (total + 0.5) / (self._count.sum(axis=0) + 1.0)
+    def start(self) -> Floats:
+        """Every endpoint at its mean, small factors along the steepest directions: no randomness needed."""
+        rank = self._shapes[0][1]
+        mean = ((self._count * self._quality).sum(axis=0) + 0.5) / (self._count.sum(axis=0) + 1.0)
         steepest = self._gathered(self._count * (self._quality - mean))
-        if self._ease_scale is not None:
+        if self._difficulty_penalty:
             steepest = steepest - steepest.mean(axis=1, keepdims=True)
         left, length, right = np.linalg.svd(steepest, full_matrices=False)
         size = _START * np.sqrt(length[:rank] / max(length.max(initial=0.0), 1e-12))
-        parts = [left[:, :rank] * size, right[:rank].T * size, np.log(mean / (1 - mean)), np.zeros(width)]
-        if self._kl_weight is not None:
-            parts.append(np.full((endpoints, rank), -0.5))
-        return np.concatenate([np.ravel(part) for part in parts])
+        parts = [left[:, :rank] * size / np.sqrt(self._penalty), right[:rank].T * size, np.log(mean / (1 - mean))]
+        rest = [np.zeros(self._shapes[3]), np.full(self._shapes[4], -0.5)]
+        flat = np.concatenate([part.ravel() for part in (*parts, *rest)])
+        return flat / np.where(self._unit > 0, self._unit, 1.0)
 
-    def parts(self, flat: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+    def parts(self, flat: Floats) -> list[Floats]:
         """W (d, r), P (E, r), b (E,), -beta (d,), log sigma (E, r) or (0, r)."""
-        width, endpoints, rank = self._points.shape[1], self._quality.shape[1], self._rank
-        ends = np.cumsum([width * rank, endpoints * rank, endpoints, width])
-        loading, identity, level, ease, spread = np.split(flat, ends)
-        return (
-            loading.reshape(width, rank) / self._penalty,
-            identity.reshape(endpoints, rank),
-            level,
-            ease / (self._ease_scale or 1.0),
-            spread.reshape(len(spread) and endpoints, rank),
-        )
+        ends = np.cumsum([np.prod(shape, dtype=int) for shape in self._shapes])[:-1]
+        pieces = np.split(flat * self._unit, ends)
+        return [piece.reshape(shape) for piece, shape in zip(pieces, self._shapes, strict=True)]
 
     def information(self, flat: Floats) -> Floats:
-        """float64 (d, d), sum q (1 - q) x x' over the outcomes of a mean endpoint, q their predicted quality."""
+        """float64 (d,), sum q (1 - q) x² over the outcomes of a mean endpoint, q their predicted quality."""
         loading, identity, level, ease, _ = self.parts(flat)
         chance = sigmoid(self._read(loading @ identity.T + ease[:, None]) + level)
-        told = (self._count * chance * (1 - chance)).sum(axis=1) / max(1, len(level))
-        return self._gathered(told[:, None] * self._points)
+        told = (self._count * chance * (1 - chance)).sum(axis=1) / len(level)
+        return np.asarray(told @ self._points.astype(np.float64) ** 2)
 
     def __call__(self, flat: Floats) -> tuple[float, Floats]:
         loading, identity, level, ease, spread = self.parts(flat)
@@ -153,31 +165,26 @@ class _Objective:
         chance = sigmoid(logit)
         loss = float((self._count * (np.logaddexp(0.0, logit) - self._quality * logit)).sum())
         loss += float((np.logaddexp(0.0, level) - level / 2).sum())  # one imagined answer, half good, at the centre
+        loss += float(self._penalty * (loading**2).sum() + self._weight * (identity**2).sum()) / 2
+        loss += self._difficulty_penalty * float((ease**2).sum()) / 2
         error = self._count * (chance - self._quality)
-        by_loading = np.zeros_like(loading)
-        by_spread = np.zeros_like(spread)
-        weight = 1.0 if self._kl_weight is None else self._kl_weight
-        if self._kl_weight is not None:
+        by_loading, by_spread = self._penalty * loading, np.zeros_like(spread)
+        if self._spread_out:
             # E[softplus] over N(logit, v) to second order: half of v times the curvature at the mean.
             read, square = self._read(loading), np.exp(2 * spread)
             variance, curvature = read**2 @ square.T, chance * (1 - chance)
             by_variance = self._count * curvature / 2
-            loss += float((by_variance * variance).sum() + weight * (square / 2 - spread - 0.5).sum())
+            loss += float((by_variance * variance).sum() + self._weight * (square / 2 - spread - 0.5).sum())
             error = error + by_variance * variance * (1 - 2 * chance)
-            by_loading += self._gathered(2 * read * (by_variance @ square))
-            by_spread += 2 * square * (by_variance.T @ read**2) + weight * (square - 1)
+            by_loading = by_loading + self._gathered(2 * read * (by_variance @ square))
+            by_spread = 2 * square * (by_variance.T @ read**2) + self._weight * (square - 1)
         steep = self._gathered(error)
-        by_loading += steep @ identity
-        by_loading = by_loading / self._penalty + self._penalty * loading  # by p W, as laid out
-        by_identity = steep.T @ loading + weight * identity
-        loss += float(self._penalty**2 * (loading**2).sum() + weight * (identity**2).sum()) / 2
+        by_loading = by_loading + steep @ identity
+        by_identity = steep.T @ loading + self._weight * identity
         by_level = error.sum(axis=0) + sigmoid(level) - 0.5
-        by_ease = np.zeros_like(ease)
-        if self._ease_scale is not None:
-            by_ease = steep.sum(axis=1) / self._ease_scale + self._ease_scale * ease
-            loss += float(((self._ease_scale * ease) ** 2).sum()) / 2
+        by_ease = steep.sum(axis=1) + self._difficulty_penalty * ease
         parts = (by_loading, by_identity, by_level, by_ease, by_spread)
-        return loss, np.concatenate([part.ravel() for part in parts])
+        return loss, np.concatenate([part.ravel() for part in parts]) * self._unit
 
     def _read(self, directions: Floats) -> Floats:
         return np.asarray(self._points @ directions.astype(np.float32), dtype=np.float64)

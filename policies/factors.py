@@ -43,8 +43,8 @@ class Factors:
         v_k     = (x - c)' (p² I + l_k H)^-1 (x - c)                doubt about column k of W, l_k = (P'P)_kk
         v_0     = (x - c)' (p_d I + E H)^-1 (x - c)                 doubt about beta
 
-    with H = sum quality (1 - quality) (x - c)(x - c)' over the outcomes of a mean endpoint. `partial_fit` places with
-    the posterior as prior. It never touches what is shared, so a few dozen probes place a new endpoint and leave the
+    with H = sum quality (1 - quality) (x - c)(x - c)' over the outcomes of a mean endpoint, of which only the diagonal
+    in the queries' principal axes is used. `partial_fit` places with the posterior as prior. It never touches what is shared, so a few dozen probes place a new endpoint and leave the
     others as they were; `informative` chooses them. What no endpoint of `fit` needed to be told apart is not told
     apart later either: fit again now and then. An endpoint never seen is 1/2 with doubt 1/2.
 

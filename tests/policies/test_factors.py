@@ -110,8 +110,10 @@ def test_the_gradient_is_the_slope_of_the_loss(make):
     train = make.random(40, 3, width=5, missing=0.4)
     table, _ = train.table()
     count = (~np.isnan(table)).astype(float)
-    objective = _Objective(train.queries.embedding, np.nan_to_num(table), count, 1.3, 0.7, 0.9)
-    flat = objective.start(2) + 0.3 * np.random.default_rng(0).normal(size=5 * 2 + 3 * 2 + 3 + 5 + 3 * 2)
+    objective = _Objective(
+        train.queries.embedding, np.nan_to_num(table), count, rank=2, penalty=1.3, difficulty_penalty=0.7, kl_weight=0.9
+    )
+    flat = objective.start() + 0.3 * np.random.default_rng(0).normal(size=5 * 2 + 3 * 2 + 3 + 5 + 3 * 2)
     _, slope = objective(flat)
     step = 1e-2
     measured = [(objective(flat + step * e)[0] - objective(flat - step * e)[0]) / (2 * step) for e in np.eye(len(flat))]
@@ -122,10 +124,10 @@ def test_certain_identities_are_the_limit_of_uncertain_ones(make):
     """The loss with sigma at zero is the loss of points, but for what a certain identity costs in KL."""
     train = make.random(40, 3, width=5)
     table, _ = train.table()
-    arguments = (train.queries.embedding, table.astype(float), np.ones(table.shape), 1.3, 0.7)
-    points, uncertain = _Objective(*arguments, None), _Objective(*arguments, 1.0)
-    flat = points.start(2) + 0.1
-    uncertain.start(2)
+    arguments = (train.queries.embedding, table.astype(float), np.ones(table.shape))
+    options = {"rank": 2, "penalty": 1.3, "difficulty_penalty": 0.7}
+    points, uncertain = (_Objective(*arguments, **options, kl_weight=k) for k in (None, 1.0))
+    flat = points.start() + 0.1
     spread = np.full(6, -8.0)
     cost = (np.exp(2 * spread) / 2 - spread - 0.5).sum()
     assert uncertain(np.concatenate([flat, spread]))[0] - cost == pytest.approx(points(flat)[0], abs=1e-4)
