@@ -44,9 +44,10 @@ class Factors:
         v_0     = (x - c)' (p_d I + E H)^-1 (x - c)                 doubt about beta
 
     with H = sum quality (1 - quality) (x - c)(x - c)' over the outcomes of a mean endpoint, of which only the diagonal
-    in the queries' principal axes is used. `partial_fit` places with the posterior as prior. It never touches what is shared, so a few dozen probes place a new endpoint and leave the
-    others as they were; `informative` chooses them. What no endpoint of `fit` needed to be told apart is not told
-    apart later either: fit again now and then. An endpoint never seen is 1/2 with doubt 1/2.
+    in the queries' principal axes is used. `partial_fit` places with the posterior as prior. It never touches what is
+    shared, so a few dozen probes place a new endpoint and leave the others as they were; `informative` chooses them.
+    What no endpoint of `fit` needed to be told apart is not told apart later either: fit again now and then. An
+    endpoint never seen is 1/2 with doubt 1/2.
 
     Degenerate cases. With `difficulty_penalty` null, beta = 0: plain matrix factorisation; its limit as p_d grows is
     the same. A model with difficulty is one without, of rank one more, with W' = [W, -beta] and P'_m = [P_m, 1]. At
