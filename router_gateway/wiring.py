@@ -175,7 +175,8 @@ class Brain:
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
         saved = []
         for choice in choices:
-            policy = registry.create(choice.name, choice.params).fit(experience)
+            unfitted = registry.create(choice.name, choice.params)
+            policy = fitting.with_texts(unfitted, lambda: self.embedder).fit(experience)
             version = (self._snapshots.newest(choice.name) or 0) + 1
             named = NamedPolicy(name=choice.name, version=version, policy=policy)
             place = self._snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))

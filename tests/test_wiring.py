@@ -32,7 +32,7 @@ def outcomes(tmp_path):
 
 @pytest.fixture
 def brain(tmp_path, outcomes):
-    def load(cost_model: str) -> Brain:
+    def load(cost_model: str, **more: object) -> Brain:
         file = tmp_path / "gateway.yaml"
         prices = {"price_input_usd_per_mtok": 1, "price_output_usd_per_mtok": 1, "context_tokens_max": 10_000}
         settings = {
@@ -45,6 +45,7 @@ def brain(tmp_path, outcomes):
                 {"name": name, "model": name, "base_url": "http://127.0.0.1:9/v1", **prices}
                 for name in ("small", "large")
             ],
+            **more,
         }
         file.write_text(yaml.safe_dump(settings))
         config = configuration.load(file)
@@ -82,3 +83,12 @@ def test_another_cost_model_fits_again(brain):
     again = brain("learned")
     assert again.live["knn"].current().version == 2
     assert costs(again)[1, 0] > 5 * costs(again)[0, 0]
+
+
+def test_a_policy_that_reads_texts_is_shown_them_and_finds_them_in_its_snapshot(brain):
+    route = {"name": "sums", "description": SHORT, "endpoints": ["large", "small"]}
+    choice = {"name": "routes", "params": {"routes": [route]}}
+    for start in ("fitted", "loaded"):
+        named = brain("constant", policy=choice).live["routes"].current()
+        assert named.version == 1, start
+        assert named.policy.texts_.text == (SHORT,)

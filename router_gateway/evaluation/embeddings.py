@@ -19,6 +19,7 @@ import numpy as np
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.protocols import Embedder
 from router_gateway.core.types import Floats
+from router_gateway.embedding.cache import CachingEmbedder
 from router_gateway.evaluation.vectors import BYTES_MAX, VectorStore, text_key
 
 Advance = Callable[[int, int], None]
@@ -26,6 +27,7 @@ Advance = Callable[[int, int], None]
 
 _CHUNK_TEXTS = 32
 _ALONE_TEXTS = 200  # fewer are embedded here: a worker takes longer to start than they take
+_KEPT_TEXTS = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,12 @@ def embed_cached(
     rows = [found[text_key(text)] for text in texts]
     embedding = np.stack(rows) if rows else np.zeros((0, embedder.width), dtype=np.float32)
     return Embedded(embedding=embedding, space=embedder.space, fresh=len(missing))
+
+
+@lru_cache(maxsize=2)
+def repeating(encoder: Encoder) -> Embedder:
+    """For few texts that are asked for again and again, as a policy's own are before every fit."""
+    return CachingEmbedder(_built(encoder), _KEPT_TEXTS)
 
 
 def _chunks(

@@ -14,7 +14,7 @@ from router_gateway.core.errors import ConfigError
 from router_gateway.core.experience import Experience
 from router_gateway.core.ids import uuid7
 from router_gateway.core.money import usd_to_nusd
-from router_gateway.core.protocols import Embedder
+from router_gateway.core.protocols import Embedder, Policy, ReadsTexts
 from router_gateway.core.types import Endpoint, Floats, Queries
 from router_gateway.dispatch.tokens import count_tokens
 from router_gateway.evaluation.answers import answer_vectors
@@ -76,11 +76,24 @@ def embed_all(embedder: Embedder, prompts: Sequence[str], progress: Progress | N
 
 def experience_of(table: Benchmark, embedding: Floats, space: str) -> Experience:
     """Full-information outcomes as something to learn from."""
-    read = [query_of(prompt, uuid7()) for prompt in table.prompts]
-    tokens = np.array([query.tokens_input for query in read], dtype=np.int64)
-    queries = Queries(text=tuple(query.text for query in read), embedding=embedding, tokens_input=tokens, space=space)
+    queries = _queries(table.prompts, embedding, space)
     answers = answer_vectors(table.responses)
     return Experience.from_table(queries, table.endpoints, table.quality, table.cost_usd, answers)
+
+
+def with_texts(policy: Policy, embedder: Callable[[], Embedder]) -> Policy:
+    """The policy, shown the vectors of the texts in its parameters; `embedder` is called only if it has some."""
+    if isinstance(policy, ReadsTexts) and policy.texts:
+        reader = embedder()
+        read = _queries(policy.texts, embed_all(reader, policy.texts), reader.space)
+        policy.learn_texts(replace(read, text=policy.texts))
+    return policy
+
+
+def _queries(prompts: Sequence[str], embedding: Floats, space: str) -> Queries:
+    read = [query_of(prompt, uuid7()) for prompt in prompts]
+    tokens = np.array([query.tokens_input for query in read], dtype=np.int64)
+    return Queries(text=tuple(query.text for query in read), embedding=embedding, tokens_input=tokens, space=space)
 
 
 def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:

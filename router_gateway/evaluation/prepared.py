@@ -33,6 +33,7 @@ class Prepared:
 
     table : outcomes, each prompt once, costs known wherever quality is
     queries, embedding : as the gateway would read the prompts; float32 (Q, d) in `space`
+    encoder : what embedded them
     endpoints : the pool, in the order of the table's columns
     priced : False where costs are unknown or all equal; every call then costs EQUAL_COST_USD
     answers : float32 (Q, E, w), what the recorded answers said, see `answer_vectors`; None where none is recorded
@@ -43,6 +44,7 @@ class Prepared:
     queries: tuple[Query, ...]
     embedding: Floats
     space: str
+    encoder: Encoder
     endpoints: tuple[Endpoint, ...]
     priced: bool
     answers: Floats | None = None
@@ -131,7 +133,7 @@ def prepare(
         )
     table, queries = _as_asked(table)
     vectors = embed_cached(encoder, [q.text for q in queries], folder=cache, workers=workers, advance=advance)
-    return _assembled(name, table, queries, vectors, endpoints, priced)
+    return _assembled(name, table, queries, vectors, encoder, endpoints, priced)
 
 
 def _assembled(
@@ -139,6 +141,7 @@ def _assembled(
     table: Benchmark,
     queries: tuple[Query, ...],
     vectors: Embedded,
+    encoder: Encoder,
     endpoints: tuple[Endpoint, ...],
     priced: bool,
 ) -> Prepared:
@@ -148,6 +151,7 @@ def _assembled(
         queries=queries,
         embedding=vectors.embedding,
         space=vectors.space,
+        encoder=encoder,
         endpoints=endpoints,
         priced=priced,
         answers=answer_vectors(table.responses),

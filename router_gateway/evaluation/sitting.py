@@ -15,6 +15,8 @@ from router_gateway.core.experience import Experience
 from router_gateway.core.protocols import Policy
 from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
 from router_gateway.evaluation.benchmark import Benchmark
+from router_gateway.evaluation.embeddings import repeating
+from router_gateway.evaluation.fitting import with_texts
 from router_gateway.evaluation.judging import Bounds, Ground, calibration, describe, gap_interval, judge, plain
 from router_gateway.evaluation.papers import at_matched_cost, between_two, over_references
 from router_gateway.evaluation.prepared import Prepared
@@ -193,7 +195,7 @@ def experience(prepared: Prepared, learnable: Bools) -> Experience:
 
 def taught(policy: Policy, prepared: Prepared, stages: Sequence[Bools]) -> Policy:
     """The policy after `fit` on the first stage and `partial_fit` on each later one."""
-    policy = policy.fit(experience(prepared, stages[0]))
+    policy = with_texts(policy, lambda: repeating(prepared.encoder)).fit(experience(prepared, stages[0]))
     for stage in stages[1:]:
         policy = policy.partial_fit(experience(prepared, stage))
     return policy

@@ -22,7 +22,7 @@ from router_gateway.core.protocols import CostModel, Rule
 from router_gateway.core.types import Endpoint, Floats, Ints, NamedPolicy
 from router_gateway.evaluation import fitting
 from router_gateway.evaluation.conformal import REFERENCES, Certificate, Promise, certify
-from router_gateway.evaluation.embeddings import Advance, Encoder
+from router_gateway.evaluation.embeddings import Advance, Encoder, repeating
 from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
 from router_gateway.evaluation.splits import hash_order
 from router_gateway.evaluation.sweep import Expected, MeanCost, Sweep, dial_grid
@@ -215,7 +215,8 @@ def ask(setting: Setting, learned: Prepared, learn_rows: Ints, asked: Prepared, 
         learned.table.quality[learn_rows],
         learned.table.cost_usd[learn_rows],
     )
-    policy = registry.create(setting.policy, setting.params).fit(experience)
+    unfitted = registry.create(setting.policy, setting.params)
+    policy = fitting.with_texts(unfitted, lambda: repeating(learned.encoder)).fit(experience)
     named = NamedPolicy(name=setting.policy, version=1, policy=policy)
     table = learned.table.select(learn_rows)
     names = table.endpoints

@@ -6,11 +6,12 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from router_gateway import registry
 from router_gateway.core.ids import uuid7
 from router_gateway.core.money import cost_nusd, usd_to_nusd
 from router_gateway.core.types import Endpoint, Usage
 from router_gateway.embedding.hashing import HashingEmbedder
-from router_gateway.evaluation.fitting import embed_all, experience_of, with_tokens
+from router_gateway.evaluation.fitting import embed_all, experience_of, with_texts, with_tokens
 from router_gateway.evaluation.replay import query_of
 
 
@@ -65,3 +66,19 @@ def test_what_is_learned_from_is_read_as_what_is_asked(benchmark_of):
     assert experience.queries.tokens_input.tolist() == [query.tokens_input for query in live]
     np.testing.assert_array_equal(experience.queries.embedding, embedder.embed([query.text for query in live]))
     assert live[0].text == "What is 2 + 2?"
+
+
+def test_texts_of_a_policy_are_read_as_queries_are():
+    said = "<system-reminder>noise</system-reminder>What is 2 + 2?"
+    route = {"name": "sums", "description": "arithmetic", "examples": [said]}
+    policy = with_texts(registry.create("routes", {"routes": [route]}), HashingEmbedder)
+    assert policy.texts_.text == ("arithmetic", said)
+    np.testing.assert_array_equal(policy.texts_.embedding, HashingEmbedder().embed(["arithmetic", "What is 2 + 2?"]))
+
+
+@pytest.mark.parametrize("name", ["routes", "knn"])
+def test_no_embedder_is_asked_for_where_there_is_no_text(name):
+    def embedder():
+        raise AssertionError("loading an encoder takes seconds")
+
+    with_texts(registry.create(name), embedder)

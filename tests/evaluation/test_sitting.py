@@ -37,6 +37,19 @@ def test_a_policy_that_reads_the_task_closes_most_of_the_gap(prepared_of, world)
     json.dumps(record, allow_nan=False)
 
 
+def test_routes_in_words_send_each_task_to_who_was_ranked_for_it(prepared_of, world):
+    ranked = {"sums": "small", "poems": "middle", "laws": "large"}
+    described = {
+        "sums": "add numbers and give the total of the sum",
+        "poems": "write a rhyming poem about the sea",
+        "laws": "which statute must the court apply",
+    }
+    routes = [{"name": n, "description": d, "endpoints": [ranked[n]]} for n, d in described.items()]
+    prepared = prepared_of(world(300))
+    spec = Spec(name="routes", label="routes", params={"routes": routes, "similarity_min": 0.1})
+    assert sat(prepared, spec=spec)["parts"][""]["gap_closed"] > 0.5
+
+
 def test_it_can_be_repeated_to_the_bit(prepared_of, world):
     prepared = prepared_of(world(90))
     first, second = (sat(prepared)["parts"] for _ in range(2))

@@ -246,7 +246,7 @@ def test_parameters_are_plain_and_mistakes_in_them_are_named():
     policy = registry.create("routes", {"routes": [plain]})
     assert policy.routes == (Route(name="sums", description="arithmetic", examples=("1 + 1?",), endpoints=("a", "b")),)
     assert registry.create("routes", registry.parameters(policy)) == policy
-    with pytest.raises(BadParameters, match=r"routes\.routes\.0\.exmples: no such parameter"):
+    with pytest.raises(BadParameters, match=r"routes\.routes\.0\.exmples: unexpected keyword"):
         registry.create("routes", {"routes": [{"name": "a", "description": "b", "exmples": []}]})
     with pytest.raises(BadParameters, match="names of their own"):
         registry.create("routes", {"routes": [plain, plain]})
