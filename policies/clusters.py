@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, doc
 
 from policies._kmeans import centroids
 from policies._moments import shrunk
+from policies._readers import learned_readers
 from policies._store import read_state, write_state
 from router_gateway.core.errors import NotFitted
 from router_gateway.core.experience import Experience
@@ -48,11 +49,20 @@ class Clusters:
     the probes in `partial_fit`; where it was not probed it has its own mean. Centroids stay as `fit` found them.
     With a half-life h', an outcome weighs 2^(-j / h') once j later ones of its endpoint are known.
 
+    With `learned`, outcomes are still counted at the centroids, but a query is weighed by readers r_k in their place:
+
+        w_k proportional to exp(-sharpness |q - r_k|² / 2), of the `top` nearest readers
+
+    which is softmax_k(theta_k q - |theta_k|² / (2 sharpness)) with theta_k = sharpness r_k. They start as r_k = c_k, so
+    with 0 steps every score is, to the bit, what it is without `learned`. `fit` then moves them down the gradient of
+    the cross-entropy between outcomes and sum_k w_k x_k, each query's own outcomes left out of x. `partial_fit`
+    leaves them, so a new endpoint is read by what was learned from the others.
+
     The defaults were chosen by cross-validation inside the training halves of two sets of real outcomes (nine
     models on 1,484 queries, three on 1,785).
 
-    A table by k-means: Jitkrittum et al., 2025, "Universal model routing" (arXiv 2502.08773); soft reading of the
-    nearest: Zhang et al., 2025, "The Avengers" (arXiv 2505.19797).
+    A table by k-means, and the learned map: Jitkrittum et al., 2025, "Universal model routing" (arXiv 2502.08773); soft
+    reading of the nearest: Zhang et al., 2025, "The Avengers" (arXiv 2505.19797).
     """
 
     clusters: Annotated[int, Ge(1), Le(4_096), doc("kinds of query told apart, at most")] = 64
@@ -60,6 +70,9 @@ class Clusters:
     sharpness: Annotated[float, Ge(0), Le(1_000), doc("how fast a kind fades with distance; 0 = not at all")] = 20.0
     prior_weight: Annotated[float, Ge(0), doc("observations that the endpoint's own mean counts for (s)")] = 5.0
     half_life: Annotated[float, Gt(0), doc("outcomes after which one weighs half; null = never")] | None = None
+    learned: Annotated[bool, doc("move where kinds are read from to where reading predicts best")] = False
+    steps: Annotated[int, Ge(0), Le(100_000), doc("how long to move them, in steps of 256 queries")] = 300
+    hold: Annotated[float, Ge(0), Le(1_000), doc("how strongly they are drawn back to the kinds' centres")] = 10.0
     seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other clusters")] = 0
 
     def __post_init__(self) -> None:
@@ -73,10 +86,38 @@ class Clusters:
         share = (np.bincount(nearest, minlength=len(centres)) + 1.0 / len(centres)) / (len(seen) + 1.0)
         moments = np.zeros((3, len(centres), len(experience.endpoints)))
         empty = _Cells(
-            endpoints=experience.endpoints, space=queries.space, centres=centres, share=share, moments=moments
+            endpoints=experience.endpoints,
+            space=queries.space,
+            centres=centres,
+            readers=self._readers(experience, centres, nearest, share) if self.learned else centres,
+            share=share,
+            moments=moments,
         )
         self.table_ = _Table(empty.with_outcomes(experience, self.half_life), self.prior_weight)
         return self
+
+    def _readers(self, experience: Experience, centres: Floats, home: Ints, share: Floats) -> Floats:
+        """Where to read from, float32 (K, d), given the nearest centre of each query that was asked."""
+        seen, row = np.unique(experience.query, return_inverse=True)
+        count, total = np.zeros((2, len(seen), len(experience.endpoints)))
+        np.add.at(count, (row, experience.endpoint), 1.0)
+        np.add.at(total, (row, experience.endpoint), experience.quality.astype(np.float64))
+        mean, _, _ = shrunk(count.sum(axis=0), total.sum(axis=0), total.sum(axis=0))
+        weight = share[:, None] + self.prior_weight
+        return learned_readers(
+            experience.queries.embedding[seen],
+            home,
+            total / np.maximum(count, 1.0),
+            count,
+            centres=centres,
+            prior=(share[:, None] / 2 + self.prior_weight * mean) / weight,
+            prior_weight=weight,
+            top=self.top,
+            sharpness=self.sharpness,
+            steps=self.steps,
+            hold=self.hold,
+            seed=self.seed,
+        )
 
     def partial_fit(self, experience: Experience) -> Self:
         cells = self._table().cells
@@ -91,7 +132,7 @@ class Clusters:
         stddev = np.empty_like(quality)
         for start in range(0, len(queries), _BATCH):
             batch = slice(start, start + _BATCH)
-            row, half_square = _nearest(queries.embedding[batch], table.cells.centres, self.top)
+            row, half_square = _nearest(queries.embedding[batch], table.cells.readers, self.top)
             weight = np.exp(-self.sharpness * (half_square - half_square[:, :1]))
             quality[batch], stddev[batch] = table.read(row, weight / weight.sum(axis=1, keepdims=True))
         return Scores(endpoints=table.cells.endpoints, quality=quality, stddev=stddev)
@@ -99,7 +140,8 @@ class Clusters:
     def save(self, directory: Path) -> None:
         cells = self._table().cells
         facts = {"endpoints": list(cells.endpoints), "space": cells.space}
-        arrays = {"centres": cells.centres, "share": cells.share, "moments": cells.moments}
+        centres = np.stack([cells.centres, cells.readers]) if self.learned else cells.centres
+        arrays = {"centres": centres, "share": cells.share, "moments": cells.moments}
         write_state(directory, self, facts=facts, arrays=arrays)
 
     @classmethod
@@ -107,7 +149,11 @@ class Clusters:
         policy, facts, arrays = read_state(
             directory, cls, facts=("endpoints", "space"), arrays=("centres", "share", "moments")
         )
-        cells = _Cells(endpoints=tuple(facts["endpoints"]), space=facts["space"], **arrays)
+        centres = arrays.pop("centres")
+        counted, read = (centres[0], centres[1]) if policy.learned else (centres, centres)
+        cells = _Cells(
+            endpoints=tuple(facts["endpoints"]), space=facts["space"], centres=counted, readers=read, **arrays
+        )
         policy.table_ = _Table(cells, policy.prior_weight)
         return policy
 
@@ -121,7 +167,8 @@ class Clusters:
 class _Cells:
     """What was observed. Nothing here is ever written in place.
 
-    centres : float32 (K, d)
+    centres : float32 (K, d), where outcomes are counted
+    readers : float32 (K, d), where queries read; the centres, unless learned
     share : float64 (K,) > 0, the clusters' shares of the queries of `fit`; they sum to 1
     moments : float64 (3, K, E), number of outcomes, their sum, the sum of their squares
     """
@@ -129,6 +176,7 @@ class _Cells:
     endpoints: tuple[str, ...]
     space: str
     centres: Floats
+    readers: Floats
     share: Floats
     moments: Floats
 

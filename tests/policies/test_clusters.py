@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from policies._kmeans import centroids
+from policies._readers import learned_readers
 from policies.baseline import BestOnAverage
 from policies.clusters import Clusters
-from router_gateway.testing import specialists, two_by_two
+from router_gateway.testing import check_policy, specialists, two_by_two
 
 
 def by_hand(policy, train, asked):
@@ -165,3 +166,116 @@ def test_a_copy_shares_the_table_and_learns_alone(make):
     twin = copy.deepcopy(policy)
     assert twin.table_ is policy.table_
     assert twin.partial_fit(make.random(5, 2, seed=1)).table_ is not policy.table_
+
+
+def misleading(make, count, seed):
+    """Two endpoints, good on one side each; queries bunch along directions that have nothing to do with it."""
+    rng = np.random.default_rng(seed)
+    side = rng.normal(size=count)
+    bunch = 1.5 * np.eye(6)[rng.integers(0, 6, count)] + 0.1 * rng.normal(size=(count, 6))
+    chance = np.stack([1 / (1 + np.exp(-4 * side)), 1 / (1 + np.exp(4 * side))], axis=1)
+    vectors = np.concatenate([0.5 * side[:, None], bunch], axis=1)
+    return make.experience(vectors, (rng.random((count, 2)) < chance).astype(float)), chance
+
+
+def test_the_learned_map_keeps_the_contract():
+    check_policy(lambda: Clusters(learned=True, steps=20))
+
+
+@pytest.mark.parametrize("top", [1, 8, 200])
+def test_a_learned_map_without_steps_is_soft_k_means_to_the_bit(make, top):
+    train, asked = make.random(150, 3, missing=0.4), make.random(20, 1, seed=1).queries
+    plain = Clusters(clusters=12, top=top).fit(train).score(asked)
+    still = Clusters(clusters=12, top=top, learned=True, steps=0).fit(train).score(asked)
+    np.testing.assert_array_equal(still.quality, plain.quality)
+    np.testing.assert_array_equal(still.stddev, plain.stddev)
+
+
+def test_a_learned_map_is_a_softmax_of_directions(make):
+    train, asked = make.random(150, 3), make.random(20, 1, seed=1).queries
+    policy = Clusters(clusters=12, top=12, learned=True, steps=40).fit(train)
+    readers = policy.table_.cells.readers.astype(float)
+    assert np.abs(readers - policy.table_.cells.centres).max() > 1e-3
+    theta = policy.sharpness * readers
+    logit = asked.embedding @ theta.T - (theta**2).sum(axis=1) / (2 * policy.sharpness)
+    weight = np.exp(logit - logit.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(policy.score(asked).quality, weight @ policy.table_._quality, atol=1e-5)
+
+
+def test_the_map_moves_down_the_cross_entropy_it_claims():
+    """One query read about evenly by two kinds: the readers move so that the better kind counts more."""
+    centres = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    points = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.8]], dtype=np.float32)
+    quality = np.array([[1.0], [0.0], [1.0]])
+    moved = learned_readers(
+        points, np.array([0, 1, 1]), quality, np.ones((3, 1)), centres=centres,
+        prior=np.full((2, 1), 0.5), prior_weight=np.full((2, 1), 0.5),
+        top=2, sharpness=5.0, steps=20, hold=0.0, seed=0,
+    )  # fmt: skip
+    nearer = [((points[2] - r[1]) ** 2).sum() - ((points[2] - r[0]) ** 2).sum() for r in (centres, moved)]
+    assert nearer[1] > nearer[0], "what succeeded is read nearer to the kind that succeeds"
+
+
+def test_reading_what_was_learned_beats_reading_by_distance(make):
+    train, _ = misleading(make, 1500, seed=1)
+    asked, truth = misleading(make, 500, seed=2)
+    options = {"clusters": 24, "sharpness": 10.0}
+    lost = [
+        np.sqrt(np.mean((policy.fit(train).score(asked.queries).quality - truth) ** 2))
+        for policy in (Clusters(**options), Clusters(**options, learned=True), BestOnAverage())
+    ]
+    assert lost[1] < 0.93 * lost[0] < 0.93 * lost[2]
+
+
+def test_what_was_learned_serves_an_endpoint_that_comes_later(make):
+    world = specialists(seed=4, endpoints=6)
+    everything, probes = world.experience(800, seed=5), world.experience(192, seed=6)
+    queries, cluster = world.queries(300, seed=7)
+    policy = Clusters(learned=True).fit(everything.align(world.endpoints[:-1]))
+    before, readers = policy.score(queries), policy.table_.cells.readers
+    after = policy.partial_fit(probes.align(world.endpoints[-1:])).score(queries)
+    assert policy.table_.cells.readers is readers
+    np.testing.assert_array_equal(after.quality[:, :-1], before.quality)
+    assert world.regret(cluster, after.quality.argmax(axis=1)) < 0.02
+
+
+def test_a_strong_hold_keeps_the_map_where_it_was(make):
+    train = make.random(200, 3)
+    loose, held = (
+        np.abs(
+            (c := Clusters(clusters=12, learned=True, steps=100, hold=h).fit(train).table_.cells).readers - c.centres
+        )
+        for h in (0.0, 500.0)
+    )
+    assert held.max() < 0.2 * loose.max()
+
+
+def test_a_learned_map_of_nothing_is_a_coin_flip(make):
+    nothing = make.experience(np.eye(2), np.full((2, 2), np.nan))
+    scores = Clusters(learned=True).fit(nothing).score(make.queries(np.eye(2)))
+    assert (scores.quality == 0.5).all()
+    assert (scores.stddev == 0.5).all()
+
+
+def test_stddev_of_the_learned_map_is_the_error_one_may_expect():
+    world = specialists(seed=8)
+    queries, cluster = world.queries(300, seed=9)
+    errors = []
+    for seed in range(8):
+        scores = Clusters(clusters=4, learned=True).fit(world.experience(120, seed=100 + seed)).score(queries)
+        errors.append((scores.quality - world.quality[cluster]) / scores.stddev)
+    assert 0.6 < np.sqrt(np.mean(np.square(errors))) < 1.4
+
+
+def test_a_folder_saved_without_readers_still_loads(make, tmp_path):
+    import json
+
+    train, asked = make.random(60, 3), make.random(8, 1, seed=1).queries
+    policy = Clusters(clusters=6).fit(train)
+    policy.save(tmp_path)
+    state = json.loads((tmp_path / "state.json").read_text())
+    for name in ("learned", "steps", "hold"):
+        del state["parameters"][name]
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    np.testing.assert_array_equal(Clusters.load(tmp_path).score(asked).quality, policy.score(asked).quality)
