@@ -16,7 +16,7 @@ BUCKETS = 2**16
 _CHARACTERS_MAX = 8_000  # of a longer text the first and the last half of this many are read
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PAIR = np.uint64(0x9E3779B97F4A7C15)  # an odd number whose bits look random (Knuth's multiplicative hashing)
-_POWER_ROUNDS = 3
+_POWER_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -32,8 +32,8 @@ class Lexical:
     `partial_fit` updates the regressions; the dimensions stay as `fit` found them. Beside its own vocabulary it
     grows by nothing: 4 bytes a term and dimension, at most 64 Ki terms.
 
-    The penalty and the number of dimensions were chosen by cross-validation inside the training halves of sets of
-    real outcomes.
+    The penalty and the number of dimensions were chosen by cross-validation inside the training parts of four sets
+    of real outcomes, among penalties 3 and 10 and 128 and 192 dimensions.
 
     Hoerl & Kennard, 1970, "Ridge regression: biased estimation for nonorthogonal problems"; for the dimensions see
     `policies._ngrams`.

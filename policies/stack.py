@@ -40,17 +40,20 @@ class Stack:
     included, and policies that know nothing of unseen queries get no weight, which leaves `BestOnAverage`.
 
     `partial_fit` teaches the policies and keeps the weights; an endpoint that is new gets them, too. A policy is
-    found by the name of its entry point, so one of another distribution can take part. Fitting costs as much as
-    `folds` times all of them together, and scoring as much as all.
+    found by the name of its entry point, so one of another distribution can take part. Fitting costs about as much
+    as `folds` fits of all of them, and scoring as much as scoring with each.
+
+    `penalty` was compared by cross-validation on two sets of outcomes with hashed vectors only: the more it is
+    lowered, the better the squared error, and the more the weights' own noise shows in routing.
 
     Stacking: Wolpert, 1992, "Stacked generalization"; why the weights must not be negative: Breiman, 1996, "Stacked
     regressions".
     """
 
-    over: Annotated[tuple[str, ...], doc("the policies, by registered name")] = ("knn", "linear", "clusters")
+    over: Annotated[tuple[str, ...], doc("the policies, by registered name")] = ("knn", "linear", "clusters", "lexical")
     parameters: Annotated[dict[str, dict[str, Any]], doc("their parameters, by name")] = field(default_factory=dict)
-    folds: Annotated[int, Ge(2), Le(10), doc("parts that the queries are dealt into")] = 4
-    penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 300.0
+    folds: Annotated[int, Ge(2), Le(10), doc("parts that the queries are dealt into")] = 3
+    penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 1_000.0
     seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other folds")] = 0
 
     def __post_init__(self) -> None:
