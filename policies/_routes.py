@@ -49,12 +49,14 @@ class Matcher:
     """How alike queries are to R routes, and how alike is enough. Never written in place.
 
     vector : float32 (R, 1 + J, d), descriptions first, then examples; zero where a route has fewer than J
+    column : float64 (d, R (1 + J)), the same as columns, which is what every query reads
     known : bool (R, 1 + J), where there is a text
     similarity_min : below it a query belongs to no route
     temperature : of the softmax that turns similarities into probabilities
     """
 
     vector: Floats
+    column: Floats
     known: Bools
     similarity_min: float
     temperature: float
@@ -74,18 +76,22 @@ class Matcher:
         for row, (count, end) in enumerate(zip(counts, ends, strict=True)):
             vector[row, :count] = texts[end - count : end]
             known[row, :count] = True
+        column = np.ascontiguousarray(vector.reshape(-1, vector.shape[2]).T, dtype=np.float64)
         route, place = np.nonzero(known[:, 1:])
         if not len(route):
             enough = -1.0 if similarity_min is None else similarity_min
-            return cls(vector=vector, known=known, similarity_min=enough, temperature=_TEMPERATURE_UNKNOWN)
+            return cls(
+                vector=vector, column=column, known=known, similarity_min=enough, temperature=_TEMPERATURE_UNKNOWN
+            )
         others = np.repeat(known[None], len(route), axis=0)
         others[np.arange(len(route)), route, place + 1] = False
-        alike = _best(_cosines(vector[route, place + 1], vector), others)
+        alike = _best(_cosines(vector[route, place + 1], column, known.shape), others)
         own = alike[np.arange(len(route)), route]
         loss = [-np.log(softmax(alike / t)[np.arange(len(route)), route] + 1e-12).mean() for t in _TEMPERATURES]
         learned = float(np.quantile(own, _QUANTILE))
         return cls(
             vector=vector,
+            column=column,
             known=known,
             similarity_min=learned if similarity_min is None else similarity_min,
             temperature=float(_TEMPERATURES[int(np.argmin(loss))]),
@@ -96,7 +102,7 @@ class Matcher:
 
     def similarity(self, embedding: Floats) -> Floats:
         """float64 (Q, R): the cosine with the description, or the mean of the nearest examples' if that is more."""
-        return _best(_cosines(embedding, self.vector), self.known)
+        return _best(_cosines(embedding, self.column, self.known.shape), self.known)
 
     def match(self, similarity: Floats, margin_min: float) -> Ints:
         """The likest route of each row, (Q,), or R where none is like enough or two are about as like."""
@@ -130,12 +136,11 @@ def softmax(logit: Floats) -> Floats:
     return np.asarray(above / above.sum(axis=-1, keepdims=True))
 
 
-def _cosines(embedding: Floats, vector: Floats) -> Floats:
-    """float64 (Q, R, 1 + J)."""
-    flat = np.ascontiguousarray(vector.reshape(-1, vector.shape[2]).T, dtype=np.float64)
+def _cosines(embedding: Floats, column: Floats, shape: tuple[int, ...]) -> Floats:
+    """float64 (Q, R, 1 + J), where R, 1 + J is `shape`."""
     # One product per query, so that a batch gives the bits its rows would.
-    product = np.matmul(embedding.astype(np.float64)[:, None, :], flat)[:, 0]
-    return np.asarray(product.reshape(len(embedding), *vector.shape[:2]))
+    product = np.matmul(embedding.astype(np.float64)[:, None, :], column)[:, 0]
+    return np.asarray(product.reshape(len(embedding), *shape))
 
 
 def _best(cosine: Floats, known: Bools) -> Floats:
