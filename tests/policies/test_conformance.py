@@ -28,6 +28,7 @@ def test_the_built_in_policies_are_registered():
         "lexical",
         "profile",
         "stack",
+        "preference",
         "best_on_average",
         *NO_ESTIMATE,
     } <= set(BUILT_IN)
