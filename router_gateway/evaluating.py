@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from router_gateway.core.types import Endpoint
     from router_gateway.evaluation.embeddings import Encoder
+    from router_gateway.evaluation.results import EvaluationResult
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given a label, a context manager whose value is called with (done, total)."""
@@ -66,10 +67,8 @@ def command(progress: Progress) -> Callable[..., None]:
         judge_error: JudgeError = 0.0,
     ) -> None:
         """Judge policies on recorded outcomes: curves, AIQ and the share of the gap to the oracle that each closes."""
-        from rich.console import Console
-
         from router_gateway.evaluation.backends import Backend
-        from router_gateway.evaluation.command import Options, tables
+        from router_gateway.evaluation.command import Options
         from router_gateway.evaluation.command import evaluate as run
         from router_gateway.evaluation.protocols import PROTOCOLS
         from router_gateway.evaluation.report import write_report
@@ -91,20 +90,25 @@ def command(progress: Progress) -> Callable[..., None]:
             command=" ".join(["router-gateway", *sys.argv[1:]]),
         )
         result = run(sources, options, out=out, progress=progress)
-        console = Console()
-        for table in tables(result):
-            console.print(table)
-        if cascades:
-            from router_gateway.evaluation.cascading import tables as cascade_tables
-
-            for table in cascade_tables(out / "cascades.json"):
-                console.print(table)
-        for note in result.notes:
-            typer.echo(note, err=True)
+        _show(result, out / "cascades.json" if cascades else None)
         report = write_report(result, out / "report.html")
         typer.echo(f"written: {out / 'evaluation.json'}, {out / 'results.json'}, {report}")
 
     return evaluate
+
+
+def _show(result: EvaluationResult, cascades: Path | None) -> None:
+    """On the terminal: the tables, what cascades would add, and what could not be judged."""
+    from rich.console import Console
+
+    from router_gateway.evaluation import cascading
+    from router_gateway.evaluation.command import tables
+
+    console = Console()
+    for table in (*tables(result), *(cascading.tables(cascades) if cascades is not None else ())):
+        console.print(table)
+    for note in result.notes:
+        typer.echo(note, err=True)
 
 
 def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endpoint, ...]]:
