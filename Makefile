@@ -72,9 +72,13 @@ real: $(VENV)/.installed ## The same on recorded answers of nine real models (ne
 OUTCOMES := $(wildcard ../shared/data/cascades.parquet ../shared/data/fourtier.parquet \
   ../shared/data/mmlu_pro.parquet ../shared/data/seven_by_7b.parquet)
 
+# The documentation holds the figures of a whole run only: all four tables, everything else as it is by default.
+WHOLE := $(if $(SOURCES)$(ARGS),,$(filter 4,$(words $(OUTCOMES))))
+
 evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES='FILE ...' to choose)
-	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation $(ARGS)
-	$(if $(SOURCES)$(ARGS),,@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
+	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation \
+	  $(if $(WHOLE),--pictures docs/images --tables docs/benchmarks.md) $(ARGS)
+	$(if $(WHOLE),@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
 
 conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
 	@$(BIN)/python -P benchmarks/conformal.py $(ARGS)

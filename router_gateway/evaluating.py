@@ -44,6 +44,11 @@ Config = Annotated[
 Embedder = Annotated[str, typer.Option(help="sentence, or hashing (no model; quick, and worse).")]
 Cascades = Annotated[int, typer.Option(help="Offer this many cascades besides: what routing with a judge would add.")]
 JudgeError = Annotated[float, typer.Option(help="How often the cascades' judge misreads an answer; 0.5 is a coin.")]
+Pictures = Annotated[Path | None, typer.Option(help="Folder for the main charts as PNG (needs matplotlib).")]
+Page = Annotated[
+    Path | None,
+    typer.Option("--tables", help="Markdown file to write the tables into, between its two marks; made if missing."),
+]
 Select = Annotated[bool, typer.Option("--select", help="Choose parameters by cross-validation inside train.")]
 
 
@@ -65,15 +70,17 @@ def command(progress: Progress) -> Callable[..., None]:
         select: Select = False,
         cascades: Cascades = 0,
         judge_error: JudgeError = 0.0,
+        pictures: Pictures = None,
+        page: Page = None,
     ) -> None:
         """Judge policies on recorded outcomes: curves, AIQ and the share of the gap to the oracle that each closes."""
         from router_gateway.evaluation.backends import Backend
         from router_gateway.evaluation.command import Options
         from router_gateway.evaluation.command import evaluate as run
         from router_gateway.evaluation.protocols import PROTOCOLS
-        from router_gateway.evaluation.report import write_report
 
         encoder, pool = _configured(config, embedder)
+        _check(pictures, page)
         options = Options(
             policies=_listed(policies),
             protocols=_listed(protocols) or tuple(PROTOCOLS),
@@ -91,8 +98,7 @@ def command(progress: Progress) -> Callable[..., None]:
         )
         result = run(sources, options, out=out, progress=progress)
         _show(result, out / "cascades.json" if cascades else None)
-        report = write_report(result, out / "report.html")
-        typer.echo(f"written: {out / 'evaluation.json'}, {out / 'results.json'}, {report}")
+        typer.echo(f"written: {', '.join(map(str, _written(result, out, pictures, page)))}")
 
     return evaluate
 
@@ -109,6 +115,31 @@ def _show(result: EvaluationResult, cascades: Path | None) -> None:
         console.print(table)
     for note in result.notes:
         typer.echo(note, err=True)
+
+
+def _check(pictures: Path | None, page: Path | None) -> None:
+    """What cannot be written is told before hours of work, not after."""
+    from router_gateway.evaluation.report_markdown import check_tables
+    from router_gateway.evaluation.report_pictures import check_pictures
+
+    if pictures is not None:
+        check_pictures()
+    if page is not None:
+        check_tables(page)
+
+
+def _written(result: EvaluationResult, out: Path, pictures: Path | None, page: Path | None) -> list[Path]:
+    """The report and whatever else was asked for; all paths, those that are written already first."""
+    from router_gateway.evaluation.report import write_report
+    from router_gateway.evaluation.report_markdown import write_tables
+    from router_gateway.evaluation.report_pictures import write_pictures
+
+    written = [out / "evaluation.json", out / "results.json", write_report(result, out / "report.html")]
+    drawn = write_pictures(result, pictures) if pictures is not None else ()
+    written += [path for own in drawn for path in own]
+    if page is not None:
+        written.append(write_tables(result, page, pictures=drawn))
+    return written
 
 
 def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endpoint, ...]]:

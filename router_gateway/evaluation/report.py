@@ -18,6 +18,7 @@ from pathlib import Path
 from string import Template
 
 from router_gateway.evaluation import report_tables as tables
+from router_gateway.evaluation.glossary import MEANING
 from router_gateway.evaluation.report_charts import Chart, by_set, further
 from router_gateway.evaluation.results import EvaluationResult, SetResult
 
@@ -89,7 +90,7 @@ def _section(number: int, own: SetResult, drawn: Mapping[str, Chart]) -> str:
         f'<div class="pair">{chart("gap")}{chart("latency")}{chart("calibration")}{chart("shares")}</div>',
     ]
     if any(policy.other for policy in own.policies):
-        lines.append(f"<details><summary>Further figures</summary>{tables.others(own)}</details>")
+        lines.append(f"<details><summary>Further figures</summary>{tables.others(own)}{_meanings(own)}</details>")
     if own.tasks:
         lines += ["<h3>By task</h3>", tables.tasks(own)]
     for asked in further(own):
@@ -137,6 +138,12 @@ def _about(results: EvaluationResult) -> str:
         *results.notes,
     ]
     return f'<section id="about"><h2>How it was made</h2><dl>{listed}</dl>{_list(notes)}</section>'
+
+
+def _meanings(own: SetResult) -> str:
+    names = dict.fromkeys(name for policy in own.policies for name in policy.other)
+    told = [f"<dt>{escape(n)}</dt><dd>{escape(MEANING[n])}</dd>" for n in names if n in MEANING]
+    return f"<dl>{''.join(told)}</dl>" if told else ""
 
 
 def _list(sentences: tuple[str, ...] | list[str]) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from router_gateway.core.types import Floats
 from router_gateway.evaluation.metrics import Curve, hull
 from router_gateway.evaluation.results import DialCurve, PartResult, Point, PolicyResult, ProtocolResult, SetResult
 
@@ -26,6 +28,7 @@ LOG_FROM_RATIO = 20.0
 _FAR_BELOW = ("random", "cheapest")
 """References that would flatten everything else; they are in the tables, and a key away on the page."""
 _DIGITS = 6
+_MIXED_STEP = 0.15  # of the natural logarithm of cost
 _BESIDE = 0.6  # of the distance between two parts
 
 
@@ -34,7 +37,7 @@ def plane(own: SetResult) -> Chart:
     numbers = colours(own)
     series = [_swept(p.name, p.curve, own, numbers[p.name]) for p in own.policies if p.curve and _is_swept(p)]
     for name, line, index in (("zero router", own.zero_line, -1), ("oracle", own.oracle_line, -2)):
-        at = {"x": _thousand(line.cost_usd), "y": _rounded(line.quality)}
+        at = _mixed(line.cost_usd, line.quality)
         series.append({"name": name, "index": index, "line": True, "markers": False, **at})
     for name, points, index in (("single endpoints", own.singles, -4), ("other references", _other_points(own), -3)):
         if points:
@@ -76,8 +79,23 @@ def _swept(name: str, curve: DialCurve, own: SetResult, index: int) -> Chart:
         "y": _rounded(curve.quality),
         "sd": _rounded(curve.quality_sd),
         "info": [_dial(curve, i, own.endpoints) for i in range(len(curve.worth_usd))],
-        "hull": None if best is None else {"x": _thousand(best.cost_usd), "y": _rounded(best.quality)},
+        "hull": None if best is None else _mixed(best.cost_usd, best.quality),
     }
+
+
+def _mixed(cost_usd: Sequence[float] | Floats, quality: Sequence[float] | Floats) -> Chart:
+    """A hull with what lies between its points: mixtures, straight over cost but bent where the axis is logarithmic.
+
+    Drawn from corner to corner there, a hull would promise more than it holds.
+    """
+    cost = np.asarray(cost_usd, dtype=np.float64)
+    between = [
+        np.geomspace(low, high, math.ceil(math.log(high / low) / _MIXED_STEP) + 1)[1:-1]
+        for low, high in pairwise(cost.tolist())
+        if 0 < low < high
+    ]
+    costs = np.unique(np.concatenate([cost, *between]))
+    return {"x": _thousand(costs), "y": _rounded(np.interp(costs, cost, np.asarray(quality, dtype=np.float64)))}
 
 
 def _hull(curve: DialCurve) -> Curve | None:

@@ -90,12 +90,14 @@ def _headline(policy: PolicyResult, single_cost_usd: float, *, priced: bool, bes
     cost = policy.cost_at_best_single_quality if priced else math.nan
     share = policy.other.get("cost_at_best_single_quality_share", cost / single_cost_usd if single_cost_usd else cost)
     reached = policy.other.get("reached_best_single_share", 1.0)
+    least = policy.other.get("cost_saved_min", math.nan)
+    sure = f"least {_number(least, '.0%')}" if math.isfinite(least) and not policy.reference else ""
     return [
         figure(policy.aiq, aside=sd, best=best),
         figure(policy.gap_closed, ".1%", aside=between),
         figure(policy.quality_at_zero_price),
         figure(cost * PER_THOUSAND, ".4g", aside=f"in {reached:.0%} of seeds" if reached < 1.0 else ""),
-        figure(1.0 - share if priced else math.nan, ".0%"),
+        figure(1.0 - share if priced else math.nan, ".0%", aside=sure),
         figure(policy.score_ms_p50, ".3g"),
         figure(policy.score_ms_p99, ".3g"),
     ]
@@ -108,6 +110,7 @@ def others(own: SetResult) -> str:
         (policy.name, policy.reference, [figure(policy.other.get(name, math.nan), ".4g") for name in names])
         for policy in sorted(own.policies, key=lambda p: p.reference)
     ]
+    rows.append(("zero router", True, [figure(own.zero_other.get(name, math.nan), ".4g") for name in names]))
     caption = "Further figures, means over seeds; costs in USD per request"
     return table(caption, ["", *names], rows, file=file_name(own.name, "further"))
 

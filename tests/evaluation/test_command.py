@@ -8,6 +8,7 @@ from router_gateway.cli import app
 from router_gateway.core.errors import ConfigError, DataError, UnknownPolicy
 from router_gateway.evaluation.command import Options, evaluate
 from router_gateway.evaluation.embeddings import Encoder
+from router_gateway.evaluation.glossary import MEANING
 from router_gateway.evaluation.results import EvaluationResult
 
 RUNNER = CliRunner()
@@ -53,6 +54,50 @@ def test_every_figure_is_where_it_is_looked_for(judged, world, outcome_file, tmp
     assert len(one.policies[0].curve.shares[0]) == 4
     assert {task.name for task in one.tasks} == {"sums", "poems", "laws"}
     assert {"knn", "oracle", "best_single"} <= set(one.tasks[0].quality)
+
+
+def test_every_further_figure_is_explained_and_read_off_the_same_records(judged, world, outcome_file):
+    _, tables = judged(outcome_file(world(120, extra=1)), "--policies", "knn,best_on_average", "--protocols", "pooled")
+    table = tables["made"]
+    known = {"aiq", "aiq_sd", "gap_closed", "gap_closed_low", "gap_closed_high", "quality_at_zero_price", "ece"}
+    known |= {"cost_at_best_single_quality", "score_ms_p50", "score_ms_p99", "parameters"}
+    for figures in (*table["policies"].values(), *table["references"].values()):
+        assert set(figures) - known <= set(MEANING)
+    knn = table["policies"]["knn"]
+    assert set(MEANING) <= set(knn)
+    for figures in table["policies"].values():
+        assert (figures["cost_saved_min"] is None) == (figures["reached_best_single_share"] < 1)
+    assert knn["apgr"] > 0.5, "the world has topics, and large is only needed for one"
+    assert (knn["vs_knn_ahead"], knn["vs_knn_behind"], knn["vs_knn_p"]) == (0, 0, 1.0)
+    average = table["policies"]["best_on_average"]
+    assert average["apgr"] == pytest.approx(0.5)
+    assert (average["vs_best_single_ahead"], average["vs_best_single_behind"]) == (0, 0)
+    assert average["vs_knn_ahead"] == knn["vs_best_single_behind"]
+    assert table["references"]["random"]["gain_over_random"] == 0.0
+    assert table["references"]["best_single"]["gain_over_best_single"] == 0.0
+    assert table["references"]["random"]["cost_saved_min"] is None, "it is never as good"
+    assert table["zero_other"]["qnc"] == pytest.approx(1.0)
+    assert table["zero_other"]["audc"] > 0
+
+
+def test_pictures_and_tables_are_written_where_told(judged, world, outcome_file, tmp_path):
+    page = tmp_path / "docs" / "benchmarks.md"
+    more = ("--pictures", str(tmp_path / "docs" / "images"), "--tables", str(page))
+    output, _ = judged(outcome_file(world(60)), "--policies", "knn", "--protocols", "pooled", *more)
+    text = page.read_text()
+    assert "](images/made-plane.png)" in text
+    assert (tmp_path / "docs" / "images" / "made-plane.png").is_file()
+    assert "benchmarks.md" in output
+
+
+def test_a_document_without_marks_is_refused_before_anything_is_done(world, outcome_file, tmp_path):
+    page = tmp_path / "prose.md"
+    page.write_text("mine")
+    command = ["evaluate", str(outcome_file(world(60))), "--out", str(tmp_path / "out"), "--tables", str(page), *QUICK]
+    result = RUNNER.invoke(app, command)
+    assert result.exit_code != 0
+    assert not (tmp_path / "out").exists()
+    assert page.read_text() == "mine"
 
 
 def test_the_second_time_nothing_is_done(judged, world, outcome_file, tmp_path):
