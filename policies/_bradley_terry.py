@@ -127,28 +127,41 @@ class Strengths:
         return Strengths(theta=theta, precision=precision, compared=compared)
 
     def most_probable(self, features: Floats, comparisons: Comparisons) -> Floats:
-        """theta, float64 (E, D), by L-BFGS in coordinates in which the belief is a standard normal distribution."""
+        """theta, float64 (E, D), by L-BFGS in coordinates in which the loss bends about alike in all directions."""
         from scipy.optimize import minimize  # for learning alone
 
-        unit = np.linalg.inv(np.linalg.cholesky(self.precision))  # (E, D, D), theta = self.theta + unit' v
         query, better, worse = comparisons.rows.T
         shape, cells = self.theta.shape, (len(features), len(self.theta))
         won, lost = (np.ravel_multi_index((query, side), cells) for side in (better, worse))
+        unit = self._coordinates(features, comparisons)
 
-        def thetas(flat: Floats) -> Floats:
-            return np.asarray(self.theta + np.einsum("eji,ej->ei", unit, flat.reshape(shape)))
+        def steps(flat: Floats) -> Floats:
+            return np.asarray(np.matmul(flat.reshape(shape)[:, None, :], unit)[:, 0])
 
         def loss(flat: Floats) -> tuple[float, Floats]:
-            strength = (features @ thetas(flat).T).ravel()
+            step = steps(flat)
+            strength = (features @ (self.theta + step).T).ravel()
             margin = strength[won] - strength[lost]
             pull = comparisons.weight * sigmoid(-margin)
             per_cell = np.bincount(lost, pull, len(strength)) - np.bincount(won, pull, len(strength))
-            slope = np.einsum("eji,ei->ej", unit, per_cell.reshape(cells).T @ features)
-            value = comparisons.weight @ np.logaddexp(0.0, -margin) + 0.5 * flat @ flat
-            return float(value), slope.ravel() + flat
+            held = np.matmul(self.precision, step[:, :, None])[:, :, 0]
+            slope = held + per_cell.reshape(cells).T @ features
+            value = comparisons.weight @ np.logaddexp(0.0, -margin) + 0.5 * np.vdot(step, held)
+            return float(value), np.matmul(unit, slope[:, :, None]).ravel()
 
         found = minimize(loss, np.zeros(self.theta.size), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS_MAX})
-        return thetas(found.x)
+        return np.asarray(self.theta + steps(found.x))
+
+    def _coordinates(self, features: Floats, comparisons: Comparisons) -> Floats:
+        """U, float64 (E, D, D), of theta = before + U' v: U' U is the inverse of about the loss's curvature.
+
+        Each endpoint's comparisons are taken to be spread over all queries and to be even.
+        """
+        weight = np.zeros(len(self.theta))
+        for side in (1, 2):
+            np.add.at(weight, comparisons.rows[:, side], 0.25 * comparisons.weight / len(features))
+        bend = self.precision + weight[:, None, None] * (features.T @ features)
+        return np.asarray(np.linalg.inv(np.linalg.cholesky(bend)))
 
 
 def sigmoid(x: Floats) -> Floats:
