@@ -59,7 +59,7 @@ class Clusters:
     leaves them, so a new endpoint is read by what was learned from the others.
 
     The defaults were chosen by cross-validation inside the training halves of two sets of real outcomes (nine
-    models on 1,484 queries, three on 1,785).
+    models on 1,484 queries, three on 1,785); `hold` on the same, read by hashed words rather than by an encoder.
 
     A table by k-means, and the learned map: Jitkrittum et al., 2025, "Universal model routing" (arXiv 2502.08773); soft
     reading of the nearest: Zhang et al., 2025, "The Avengers" (arXiv 2505.19797).
@@ -72,7 +72,7 @@ class Clusters:
     half_life: Annotated[float, Gt(0), doc("outcomes after which one weighs half; null = never")] | None = None
     learned: Annotated[bool, doc("move where kinds are read from to where reading predicts best")] = False
     steps: Annotated[int, Ge(0), Le(100_000), doc("how long to move them, in steps of 256 queries")] = 300
-    hold: Annotated[float, Ge(0), Le(1_000), doc("how strongly they are drawn back to the kinds' centres")] = 10.0
+    hold: Annotated[float, Ge(0), Le(1_000), doc("how strongly they are drawn back to the kinds' centres")] = 20.0
     seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other clusters")] = 0
 
     def __post_init__(self) -> None:

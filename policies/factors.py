@@ -57,13 +57,17 @@ class Factors:
     averaged over them (to second order in sigma) and k KL(identity || N(0, I)) replaces |P|² / 2, which is its limit
     for k = 1 and sigma held at zero. The prior of placing is then N(0, I / k).
 
+    The defaults were chosen by four-fold cross-validation of squared errors inside the training halves of two sets of
+    real outcomes (nine models on 1,484 queries, three on 1,785), read by hashed words rather than by an encoder.
+    Penalties of 9 to 16 are alike there; 3 and less learn the nine by heart.
+
     Zhuang et al., 2025, "EmbedLLM" (arXiv 2410.02223); Song et al., 2025, "IRT-Router" (arXiv 2506.01048); variational
     identities and the quiz for a new endpoint: Li, 2025, "LLM Bandit" (arXiv 2502.02743). Nuclear norm: Srebro et al.,
     2004, "Maximum-margin matrix factorization".
     """
 
     rank: Annotated[int, Ge(0), Le(1_024), doc("how many factors a query has, at most")] = 32
-    penalty: Annotated[float, Gt(0), Le(1e9), doc("how much a factor must explain to be kept")] = 3.0
+    penalty: Annotated[float, Gt(0), Le(1e9), doc("how much a factor must explain to be kept")] = 9.0
     difficulty_penalty: (
         Annotated[
             float, Gt(0), Le(1e9), doc("how strongly a query's difficulty is held to the mean; null = no difficulty")

@@ -11,6 +11,7 @@ from policies.baseline import BestOnAverage
 from policies.factors import Factors
 from router_gateway.testing import check_policy, specialists, steady, two_by_two
 
+SMALL = {"penalty": 3.0, "difficulty_penalty": 3.0}  # the worlds here are smaller and steeper than real ones
 VARIANTS = [{}, {"difficulty_penalty": None}, {"rank": 0}, {"kl_weight": 1.0}]
 
 
@@ -58,8 +59,8 @@ def test_without_factors_and_difficulty_it_is_best_on_average(make, parameters, 
 def test_difficulty_held_to_nothing_is_plain_matrix_factorisation(make):
     train, _ = FactorWorld(difficulty=3.0).draw(make, 300, seed=1)
     asked = make.random(20, 1, width=12, seed=2).queries
-    plain = Factors(difficulty_penalty=None).fit(train).score(asked)
-    held = Factors(difficulty_penalty=1e9).fit(train).score(asked)
+    plain = Factors(**SMALL | {"difficulty_penalty": None}).fit(train).score(asked)
+    held = Factors(**SMALL | {"difficulty_penalty": 1e9}).fit(train).score(asked)
     np.testing.assert_allclose(held.quality, plain.quality, atol=2e-3)
     np.testing.assert_allclose(held.stddev, plain.stddev, atol=2e-3)
 
@@ -67,7 +68,7 @@ def test_difficulty_held_to_nothing_is_plain_matrix_factorisation(make):
 def test_difficulty_is_one_more_factor_of_which_every_endpoint_has_one(make):
     train, _ = FactorWorld(difficulty=3.0).draw(make, 300, seed=1)
     queries = make.random(20, 1, width=12, seed=2).queries
-    policy = Factors().fit(train)
+    policy = Factors(**SMALL).fit(train)
     features, ease = policy.model_.shared.read(queries.embedding)
     assert np.abs(ease).max() > 0.1
     wider = np.concatenate([features, ease[:, None]], axis=1)  # W' = [W, -beta], nothing left as offset
@@ -78,7 +79,7 @@ def test_difficulty_is_one_more_factor_of_which_every_endpoint_has_one(make):
 def test_turning_the_factors_changes_no_score(make):
     train, _ = FactorWorld().draw(make, 300, seed=1)
     queries = make.random(20, 1, width=12, seed=2).queries
-    policy = Factors(difficulty_penalty=None).fit(train)
+    policy = Factors(**SMALL | {"difficulty_penalty": None}).fit(train)
     rank = policy.model_.shared.weights.shape[1] - 1
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(rank, rank)))[0]
     z, _ = policy.model_.shared.read(queries.embedding)
@@ -138,7 +139,7 @@ def test_factors_learn_what_means_cannot(make, kl_weight):
     world = FactorWorld()
     train, _ = world.draw(make, 600, seed=1)
     asked, truth = world.draw(make, 200, seed=2)
-    policy, average = Factors(kl_weight=kl_weight).fit(train), BestOnAverage().fit(train)
+    policy, average = Factors(**SMALL, kl_weight=kl_weight).fit(train), BestOnAverage().fit(train)
     assert error(policy, asked.queries, truth) < 0.45 * error(average, asked.queries, truth)
     assert policy.model_.shared.weights.shape[1] - 1 < len(train.endpoints), "directions that do not pay vanish"
 
@@ -147,7 +148,7 @@ def test_difficulty_is_learned_from_the_endpoints_together(make):
     world = FactorWorld(difficulty=5.0, endpoints=6)
     train, _ = world.draw(make, 150, seed=1)
     asked, truth = world.draw(make, 200, seed=2)
-    with_it, without = Factors().fit(train), Factors(difficulty_penalty=None).fit(train)
+    with_it, without = Factors(**SMALL).fit(train), Factors(**SMALL | {"difficulty_penalty": None}).fit(train)
     assert error(with_it, asked.queries, truth) < error(without, asked.queries, truth)
 
 
@@ -158,14 +159,14 @@ def test_probes_place_a_new_endpoint_and_leave_the_others_as_they_were(make, par
     probes, _ = world.draw(make, 40, seed=2)
     asked, truth = world.draw(make, 300, seed=3)
     known, new = train.endpoints[:14], train.endpoints[14:]
-    policy = Factors(**parameters).fit(train.align(known))
+    policy = Factors(**SMALL | parameters).fit(train.align(known))
     before = policy.score(asked.queries)
     after = policy.partial_fit(probes.align(new)).score(asked.queries)
     np.testing.assert_array_equal(after.quality[:, :14], before.quality)
     np.testing.assert_array_equal(after.stddev[:, :14], before.stddev)
     mine = np.sqrt(np.mean((after.quality[:, 14:] - truth[:, 14:]) ** 2))
     average = BestOnAverage().fit(probes.align(new)).score(asked.queries).quality
-    everything = Factors(**parameters).fit(train).score(asked.queries).quality[:, 14:]
+    everything = Factors(**SMALL | parameters).fit(train).score(asked.queries).quality[:, 14:]
     full = np.sqrt(np.mean((everything - truth[:, 14:]) ** 2))
     assert mine < 0.65 * np.sqrt(np.mean((average - truth[:, 14:]) ** 2))
     assert mine < full + 0.1, "forty answers instead of six hundred"
@@ -177,7 +178,7 @@ def test_chosen_probes_tell_more_than_random_ones(make):
     pool, _ = world.draw(make, 400, seed=2)
     asked, truth = world.draw(make, 300, seed=3)
     known, new = train.endpoints[:16], train.endpoints[16:]
-    policy = Factors().fit(train.align(known))
+    policy = Factors(**SMALL).fit(train.align(known))
     rows = policy.informative(pool.queries, 24)
     assert len(set(rows.tolist())) == 24
 
@@ -230,7 +231,7 @@ def test_learning_in_two_parts_is_nearly_learning_at_once(make):
     world = FactorWorld()
     train, _ = world.draw(make, 300, seed=1)
     news, _ = world.draw(make, 200, seed=2)
-    policy = Factors().fit(train)
+    policy = Factors(**SMALL).fit(train)
     asked = world.draw(make, 50, seed=3)[0].queries
     at_once = copy.deepcopy(policy).partial_fit(news).score(asked)
     policy.partial_fit(news.select(news.query < 90)).partial_fit(news.select(news.query >= 90))
@@ -246,7 +247,7 @@ def test_repeated_outcomes_count_as_often_as_they_came(make):
     )
     asked = make.random(5, 1, width=5, seed=1).queries
     np.testing.assert_allclose(
-        Factors().fit(same).score(asked).quality, Factors().fit(twice).score(asked).quality, atol=5e-3
+        Factors(**SMALL).fit(same).score(asked).quality, Factors(**SMALL).fit(twice).score(asked).quality, atol=5e-3
     )
 
 
@@ -256,7 +257,7 @@ def test_stddev_is_the_error_one_may_expect(parameters):
     queries, cluster = world.queries(300, seed=9)
     errors = []
     for seed in range(10):
-        scores = Factors(**parameters).fit(world.experience(120, seed=100 + seed)).score(queries)
+        scores = Factors(**SMALL | parameters).fit(world.experience(120, seed=100 + seed)).score(queries)
         errors.append((scores.quality - world.quality[cluster]) / scores.stddev)
     assert 0.6 < np.sqrt(np.mean(np.square(errors))) < 1.4
 
@@ -268,7 +269,7 @@ def test_stddev_of_a_probed_endpoint_is_the_error_one_may_expect(make):
         train, _ = world.draw(make, 500, seed=1)
         probes, _ = world.draw(make, 30, seed=2)
         asked, truth = world.draw(make, 200, seed=3)
-        policy = Factors().fit(train.align(train.endpoints[:15])).partial_fit(probes.align(train.endpoints[15:]))
+        policy = Factors(**SMALL).fit(train.align(train.endpoints[:15])).partial_fit(probes.align(train.endpoints[15:]))
         scores = policy.score(asked.queries)
         errors.append((scores.quality[:, 15:] - truth[:, 15:]) / scores.stddev[:, 15:])
     assert 0.6 < np.sqrt(np.mean(np.square(errors))) < 1.4
@@ -276,23 +277,23 @@ def test_stddev_of_a_probed_endpoint_is_the_error_one_may_expect(make):
 
 def test_an_endpoint_never_seen_is_a_coin_flip_with_doubt_a_half(make):
     nothing = make.experience(np.eye(3), np.full((3, 2), np.nan))
-    scores = Factors().fit(nothing).score(make.queries(np.eye(3)))
+    scores = Factors(**SMALL).fit(nothing).score(make.queries(np.eye(3)))
     assert (scores.quality == 0.5).all()
     assert (scores.stddev == 0.5).all()
-    half = Factors().fit(make.random(50, 3).select(make.random(50, 3).endpoint != 1))
+    half = Factors(**SMALL).fit(make.random(50, 3).select(make.random(50, 3).endpoint != 1))
     assert half.score(make.queries(np.eye(6))).stddev[:, 1].tolist() == [0.5] * 6
 
 
 def test_one_endpoint_and_one_query(make):
-    alone = Factors().fit(make.random(60, 1)).score(make.random(5, 1, seed=1).queries)
+    alone = Factors(**SMALL).fit(make.random(60, 1)).score(make.random(5, 1, seed=1).queries)
     alone.check(5)
-    once = Factors().fit(make.experience([[1, 0]], [[1.0, 0.0]])).score(make.queries([[0, 1]]))
+    once = Factors(**SMALL).fit(make.experience([[1, 0]], [[1.0, 0.0]])).score(make.queries([[0, 1]]))
     np.testing.assert_allclose(once.quality, [[0.75, 0.25]], atol=1e-5)
 
 
 def test_regret_against_the_known_best_is_below_two_percent():
     world = two_by_two(seed=2)
-    policy = Factors().fit(world.experience(1000, seed=1))
+    policy = Factors(**SMALL).fit(world.experience(1000, seed=1))
     queries, cluster = world.queries(500, seed=3)
     value = policy.score(queries).quality - world.cost_usd / 0.01
     assert world.regret(cluster, value.argmax(axis=1), worth_usd=0.01) < 0.02
@@ -305,7 +306,7 @@ def test_a_world_without_kinds_has_no_factors():
 
 
 def test_a_copy_shares_the_model_and_learns_alone(make):
-    policy = Factors().fit(make.random(20, 2))
+    policy = Factors(**SMALL).fit(make.random(20, 2))
     twin = copy.deepcopy(policy)
     assert twin.model_ is policy.model_
     assert twin.partial_fit(make.random(5, 2, seed=1)).model_ is not policy.model_
@@ -313,7 +314,7 @@ def test_a_copy_shares_the_model_and_learns_alone(make):
 
 def test_a_saved_policy_chooses_the_same_probes(make, tmp_path):
     train = make.random(60, 4)
-    policy = Factors().fit(train)
+    policy = Factors(**SMALL).fit(train)
     policy.save(tmp_path)
     loaded = Factors.load(tmp_path)
     np.testing.assert_array_equal(loaded.informative(train.queries, 9), policy.informative(train.queries, 9))
