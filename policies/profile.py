@@ -47,6 +47,9 @@ class Profile:
     The profile takes queries evenly over their difficulty, the mean outcome of all endpoints. Memory: the projected
     profile, 4 width + 8 E bytes a query, whatever the history.
 
+    Steps and rate were chosen on held-out queries inside the training halves of two sets of real outcomes, with hashed
+    words for an embedding. There a profile of all queries was better than one of 500, by .009 and .002 of AIQ.
+
     After Wang et al., 2025, "ICL-Router: in-context learned model representations for LLM routing" (arXiv 2510.09719),
     whose router is a language model of seven billion weights that reads the profile; here attention alone is left.
     """
