@@ -21,7 +21,9 @@ Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
 Sources = Annotated[
     list[str],
-    typer.Argument(help="FILE[:SPLIT] in the common schema, a RouterBench pickle, or paretobandit[:val]."),
+    typer.Argument(
+        help="FILE[:SPLIT] in the common schema, an exported ledger, a RouterBench pickle, or paretobandit[:val]."
+    ),
 ]
 Policies = Annotated[
     str,
@@ -77,8 +79,14 @@ def command(progress: Progress) -> Callable[..., None]:
         from router_gateway.evaluation.backends import Backend
         from router_gateway.evaluation.command import Options
         from router_gateway.evaluation.command import evaluate as run
+        from router_gateway.evaluation.logged import is_logged
         from router_gateway.evaluation.protocols import PROTOCOLS
 
+        if logged := [source for source in sources if is_logged(source)]:
+            _judge_logged(logged, _listed(policies), config, out, progress)
+        sources = [source for source in sources if source not in logged]
+        if not sources:
+            return
         encoder, pool = _configured(config, embedder)
         _check(pictures, page)
         options = Options(
@@ -140,6 +148,22 @@ def _written(result: EvaluationResult, out: Path, pictures: Path | None, page: P
     if page is not None:
         written.append(write_tables(result, page, pictures=drawn))
     return written
+
+
+def _judge_logged(
+    sources: list[str], policies: tuple[str, ...], config: Path | None, out: Path, progress: Progress
+) -> None:
+    """Exported ledgers: greedily and under the configured rule, at the costs that the gateway expected."""
+    from rich.console import Console
+
+    from router_gateway import config as configuration
+    from router_gateway.evaluation.logged_command import evaluate_logged, tables
+    from router_gateway.wiring import build_rule
+
+    rule = None if config is None else build_rule(configuration.load(config))
+    for table in tables(evaluate_logged(sources, policies, out=out, progress=progress, rule=rule)):
+        Console().print(table)
+    typer.echo(f"written: {out / 'logged.json'}")
 
 
 def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endpoint, ...]]:

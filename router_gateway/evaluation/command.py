@@ -74,7 +74,7 @@ def evaluate(sources: Sequence[str], options: Options, *, out: Path, progress: P
     Raises ConfigError for options that name nothing, DataError for files with anything wrong in them,
     before anything is embedded.
     """
-    specs, protocols = _specs(options), _protocols(options)
+    specs, protocols = chosen_specs(options), _protocols(options)
     tables = [pair for source in sources for pair in load_tables(source)]
     names = _distinct([name for name, _ in tables])
     entries = {}
@@ -185,7 +185,7 @@ def _entry(prepared: Prepared, options: Options, progress: Progress, *, perturbe
     return Entry(prepared=prepared, variants=variants, fingerprint=prepared.fingerprint())
 
 
-def _specs(options: Options) -> list[Spec]:
+def chosen_specs(options: Options) -> list[Spec]:
     """Raises UnknownPolicy and BadParameters before any work is done."""
     chosen = options.policies or tuple(name for name in registry.available() if name not in REFERENCES)
     specs = [_spec(text) for text in dict.fromkeys(chosen)]

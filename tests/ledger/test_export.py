@@ -68,7 +68,7 @@ def decide(ledger: Ledger, *, at: datetime = NOON, tenant: str = "default", poli
 
 def answer(ledger: Ledger, query_id: UUID, endpoint: str = "a", number: int = 1, **changes: Any) -> None:
     usage = Usage(tokens_input=1, tokens_cached_input=2, tokens_cache_write=3, tokens_output=4, tokens_reasoning=5)
-    values = {"status": 200, "usage": usage, "cost_nusd": 2_500, "latency_ms": 1.5} | changes
+    values: dict[str, Any] = {"status": 200, "usage": usage, "cost_nusd": 2_500, "latency_ms": 1.5} | changes
     ledger.record_attempt(Attempt(query_id=query_id, number=number, at=NOON, endpoint=endpoint, **values))
 
 
