@@ -43,7 +43,7 @@ Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: t
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Use this configuration's encoder, endpoints and prices.")
 ]
-Embedder = Annotated[str, typer.Option(help="sentence, or hashing (no model; quick, and worse).")]
+Embedder = Annotated[str, typer.Option(help="onnx, sentence (torch), or hashing (no model; quick, and worse).")]
 Cascades = Annotated[int, typer.Option(help="Offer this many cascades besides: what routing with a judge would add.")]
 JudgeError = Annotated[float, typer.Option(help="How often the cascades' judge misreads an answer; 0.5 is a coin.")]
 Pictures = Annotated[Path | None, typer.Option(help="Folder for the main charts as PNG (needs matplotlib).")]
@@ -68,7 +68,7 @@ def command(progress: Progress) -> Callable[..., None]:
         out: Out = Path("evaluation"),
         cache: Cache = None,
         config: Config = None,
-        embedder: Embedder = "sentence",
+        embedder: Embedder = "onnx",
         select: Select = False,
         cascades: Cascades = 0,
         judge_error: JudgeError = 0.0,
@@ -125,6 +125,22 @@ def _show(result: EvaluationResult, cascades: Path | None) -> None:
         typer.echo(note, err=True)
 
 
+def _judge_logged(
+    sources: list[str], policies: tuple[str, ...], config: Path | None, out: Path, progress: Progress
+) -> None:
+    """Exported ledgers: greedily and under the configured rule, at the costs that the gateway expected."""
+    from rich.console import Console
+
+    from router_gateway import config as configuration
+    from router_gateway.evaluation.logged_command import evaluate_logged, tables
+    from router_gateway.wiring import build_rule
+
+    rule = None if config is None else build_rule(configuration.load(config))
+    for table in tables(evaluate_logged(sources, policies, out=out, progress=progress, rule=rule)):
+        Console().print(table)
+    typer.echo(f"written: {out / 'logged.json'}")
+
+
 def _check(pictures: Path | None, page: Path | None) -> None:
     """What cannot be written is told before hours of work, not after."""
     from router_gateway.evaluation.report_markdown import check_tables
@@ -150,31 +166,12 @@ def _written(result: EvaluationResult, out: Path, pictures: Path | None, page: P
     return written
 
 
-def _judge_logged(
-    sources: list[str], policies: tuple[str, ...], config: Path | None, out: Path, progress: Progress
-) -> None:
-    """Exported ledgers: greedily and under the configured rule, at the costs that the gateway expected."""
-    from rich.console import Console
-
-    from router_gateway import config as configuration
-    from router_gateway.evaluation.logged_command import evaluate_logged, tables
-    from router_gateway.wiring import build_rule
-
-    rule = None if config is None else build_rule(configuration.load(config))
-    for table in tables(evaluate_logged(sources, policies, out=out, progress=progress, rule=rule)):
-        Console().print(table)
-    typer.echo(f"written: {out / 'logged.json'}")
-
-
 def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endpoint, ...]]:
     """Encoder and pool: a configuration's, or the one named and the recorded endpoints."""
-    from router_gateway.core.errors import ConfigError
     from router_gateway.evaluation.embeddings import Encoder
 
     if config is None:
-        if embedder not in ("sentence", "hashing"):
-            raise ConfigError([f"--embedder {embedder}: there are sentence and hashing"])
-        return Encoder(kind="hashing" if embedder == "hashing" else "sentence"), ()
+        return Encoder.named(embedder), ()
     from router_gateway import config as configuration
     from router_gateway.wiring import build_endpoints
 
