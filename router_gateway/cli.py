@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import evaluating, tuning
+from router_gateway import evaluating, training, tuning
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ keys_app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=T
 app.add_typer(keys_app, name="keys")
 ledger_app = typer.Typer(help="The ledger's rows: export.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+
+train_app = typer.Typer(cls=training.PoliciesByDefault, help="Learn from recorded outcomes: policies, or an encoder.")
+app.add_typer(train_app, name="train")
 
 CONFIG_FILE = Path("gateway.yaml")
 
@@ -127,8 +130,8 @@ def policies(name: Annotated[str | None, typer.Argument(help="Show this policy's
     Console().print(info.summary, _table(name, ["parameter", "type", "default", "meaning"], rows), sep="\n")
 
 
-@app.command()
-def train(
+@train_app.command("policies")
+def train_policies(
     outcomes: Annotated[str, typer.Argument(help="FILE[:SPLIT] in the common schema, or paretobandit[:val].")],
     config: ConfigOption = None,
     demo: DemoOption = False,
@@ -303,6 +306,7 @@ def _type_of(schema: dict[str, Any]) -> str:
 
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
+train_app.command("encoder")(training.command(_progress))
 
 
 if __name__ == "__main__":
