@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal clean
+.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal ablation onboarding clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,12 @@ evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES
 
 conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
 	@$(BIN)/python -P benchmarks/conformal.py $(ARGS)
+
+ablation: $(VENV)/.installed ## Leave out or exchange one part of routing at a time (needs the shared outcome tables)
+	@$(BIN)/python -P benchmarks/ablation.py $(if $(ARGS),,--page docs/ablation.md) $(ARGS)
+
+onboarding: $(VENV)/.installed ## Count the labelled prompts that a new endpoint needs (needs the shared outcome tables)
+	@$(BIN)/python -P benchmarks/onboarding.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

@@ -43,7 +43,8 @@ from router_gateway.routing.guard import Guard
 
 SETS = ("cascades", "fourtier")
 TRUNCATED = "mmlu_pro"
-COUNTED = (*SETS, TRUNCATED, "seven_by_7b")
+ALL = (*SETS, TRUNCATED)
+COUNTED = (*ALL, "seven_by_7b")
 BASE = "stack"
 SIMPLE = ("knn", "linear")
 GUARDS = (0.5, 1.0, 2.0)
@@ -231,12 +232,14 @@ def _with_vectors(job: Job, key: str) -> Prepared:
     return replace(job.prepared, embedding=embedding, space=space)
 
 
-def _jobs(arguments: argparse.Namespace, seeds: Iterable[int]) -> tuple[list[Job], dict[str, Any]]:
+def _jobs(
+    arguments: argparse.Namespace, names: Sequence[str], seeds: Iterable[int]
+) -> tuple[list[Job], dict[str, Any]]:
     """The splits of every set, the long jobs first, and how many prompts are longer than the encoder's window."""
     jobs: list[Job] = []
     counts: dict[str, Any] = {}
     over = registry.create(BASE, {}).over  # type: ignore[attr-defined]
-    for name in COUNTED:
+    for name in names:
         [(_, table)] = load_tables(str(arguments.tables / f"{name}.parquet"))
         prepared = prepare(name, table, encoder=Encoder(), cache=arguments.cache, workers=arguments.workers)
         prepared = replace(prepared, answers=None)  # large, and no policy here reads them
@@ -256,7 +259,8 @@ def _jobs(arguments: argparse.Namespace, seeds: Iterable[int]) -> tuple[list[Job
         elif name in SETS:
             hashed = embed_cached(Encoder(kind="hashing"), texts, folder=arguments.cache, workers=arguments.workers)
             others["hashing"] = hashed.space, hashed.embedding
-        rows = truncation_rows() if name == TRUNCATED else main_rows(over) if name in SETS else []
+        rows = truncation_rows() if name == TRUNCATED else main_rows(over)
+        rows = rows if name in arguments.sets else []
         jobs += [Job(prepared=prepared, others=others, long=long, rows=rows, seed=s) for s in seeds if rows]
     return jobs, counts
 
@@ -285,12 +289,13 @@ def _shown(value: float, form: str) -> str:
 
 def main() -> int:
     arguments = _arguments()
-    if not (arguments.tables / f"{TRUNCATED}.parquet").is_file():
-        print(f"{arguments.tables} has no outcome tables; name their folder with ARGS='--tables FOLDER'")
+    names = COUNTED if set(arguments.sets) == set(ALL) else arguments.sets
+    if not all((arguments.tables / f"{name}.parquet").is_file() for name in names):
+        print(f"{arguments.tables} lacks outcome tables; name their folder with ARGS='--tables FOLDER'")
         return 2
     started = time.perf_counter()
     seeds = range(arguments.seeds)
-    jobs, counts = _jobs(arguments, seeds)
+    jobs, counts = _jobs(arguments, names, seeds)
     found: dict[str, dict[int, Any]] = {}
     rows = {job.prepared.name: job.rows for job in jobs}
     for at, figures in run_all(sit_all, jobs, workers=arguments.workers):
@@ -306,8 +311,8 @@ def main() -> int:
         "seconds": round(time.perf_counter() - started),
         "window": _window(jobs[0].prepared.space),
         "long_prompts": counts,
-        "sets": {name: told[name] for name in SETS},
-        "truncation": {TRUNCATED: told[TRUNCATED]},
+        "sets": {name: told[name] for name in SETS if name in told},
+        "truncation": {name: told[name] for name in (TRUNCATED,) if name in told},
         "tuned_encoders": "docs/results/encoder.json",
     }
     result = as_json(result)
@@ -323,6 +328,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", type=Path, default=Path("../shared/data"), help="folder of the outcome tables")
+    parser.add_argument("--sets", nargs="+", default=ALL, choices=ALL)
     parser.add_argument("--seeds", type=int, default=10, help="splits of every set")
     parser.add_argument("--out", type=Path, default=_DOCS / "results" / "ablation.json")
     parser.add_argument("--page", type=Path, help="a document with the marks, to write the tables into")
