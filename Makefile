@@ -17,10 +17,10 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal ablation onboarding clean
+.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed ## Make the virtual environment and install everything, pinned
 
@@ -88,6 +88,9 @@ ablation: $(VENV)/.installed ## Leave out or exchange one part of routing at a t
 
 onboarding: $(VENV)/.installed ## Count the labelled prompts that a new endpoint needs (needs the shared outcome tables)
 	@$(BIN)/python -P benchmarks/onboarding.py $(ARGS)
+
+preference-conditioned: $(VENV)/.installed ## Compare a router trained for all prices with quality minus price
+	@$(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway
