@@ -37,7 +37,11 @@ def halves(make):
 def test_one_policy_and_a_penalty_beyond_measure_is_that_policy(make):
     train, asked = make.random(60, 3, missing=0.3), make.random(8, 1, seed=1).queries
     alone = Linear(penalty=5.0).fit(train).score(asked)
-    only = Stack(over=("linear",), parameters={"linear": {"penalty": 5.0}}, penalty=1e12).fit(train).score(asked)
+    only = (
+        Stack(over=("linear",), parameters={"linear": {"penalty": 5.0}}, penalty=1e12, novelty=0.0)
+        .fit(train)
+        .score(asked)
+    )
     np.testing.assert_allclose(only.quality, alone.quality, atol=1e-6)
     np.testing.assert_allclose(only.stddev, alone.stddev, atol=1e-6)
 
@@ -45,7 +49,9 @@ def test_one_policy_and_a_penalty_beyond_measure_is_that_policy(make):
 def test_a_penalty_beyond_measure_is_the_plain_average(make):
     train, asked = make.random(60, 3, missing=0.3), make.random(8, 1, seed=1).queries
     average = (Linear().fit(train).score(asked).quality + KNN().fit(train).score(asked).quality) / 2
-    np.testing.assert_allclose(Stack(over=LIGHT, penalty=1e12).fit(train).score(asked).quality, average, atol=1e-6)
+    np.testing.assert_allclose(
+        Stack(over=LIGHT, penalty=1e12, novelty=0.0).fit(train).score(asked).quality, average, atol=1e-6
+    )
 
 
 def test_policies_that_know_nothing_of_unseen_queries_leave_the_mean(make):
@@ -108,7 +114,7 @@ def test_a_new_endpoint_is_placed_by_its_probes_and_leaves_the_others_as_they_we
     world = specialists(seed=4)
     everything, probes = world.experience(600, seed=5), world.experience(192, seed=6)
     queries, cluster = world.queries(300, seed=7)
-    policy = Stack(over=("linear", "clusters")).fit(everything.align(world.endpoints[:-1]))
+    policy = Stack(over=("linear", "clusters"), novelty=0.0).fit(everything.align(world.endpoints[:-1]))
     before = policy.score(queries)
     after = policy.partial_fit(probes.align(world.endpoints[-1:])).score(queries)
     np.testing.assert_array_equal(after.quality[:, :-1], before.quality)
