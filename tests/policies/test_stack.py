@@ -6,6 +6,7 @@ import pytest
 
 from policies import _others
 from policies._blend import nonnegative_ridge
+from policies._novelty import SAMPLE_MAX, Novelty
 from policies.baseline import BestOnAverage
 from policies.knn import KNN
 from policies.lexical import Lexical
@@ -80,7 +81,7 @@ def test_weights_minimise_what_they_should_and_are_never_negative(penalty):
 
 
 def test_it_beats_each_of_its_policies_where_each_is_good_at_a_part(halves):
-    train, _ = halves(800, seed=6)
+    train, _ = halves(500, seed=6)
     asked, truth = halves(400, seed=7)
     error = {}
     for policy in (Stack(over=("linear", "lexical"), penalty=30.0), Linear(), Lexical(), BestOnAverage()):
@@ -92,7 +93,7 @@ def test_it_beats_each_of_its_policies_where_each_is_good_at_a_part(halves):
 
 def test_regret_against_the_known_best_is_below_two_percent():
     world = two_by_two(seed=2)
-    policy = Stack().fit(world.experience(1000, seed=1))
+    policy = Stack().fit(world.experience(600, seed=1))
     queries, cluster = world.queries(500, seed=3)
     value = policy.score(queries).quality - world.cost_usd / 0.01
     assert world.regret(cluster, value.argmax(axis=1), worth_usd=0.01) < 0.02
@@ -126,9 +127,48 @@ def test_stddev_is_the_error_one_may_expect():
     queries, cluster = world.queries(300, seed=9)
     errors = []
     for seed in range(8):
-        scores = Stack(over=("linear", "clusters")).fit(world.experience(120, seed=100 + seed)).score(queries)
+        scores = Stack(over=LIGHT).fit(world.experience(120, seed=100 + seed)).score(queries)
         errors.append((scores.quality - world.quality[cluster]) / scores.stddev)
     assert 0.5 < np.sqrt(np.mean(np.square(errors))) < 1.4
+
+
+def test_what_is_unlike_everything_known_gets_the_mean_and_more_doubt():
+    world = specialists(seed=18)
+    train, usual = world.experience(300, seed=19), world.queries(100, seed=20)[0]
+    strange = replace(usual, embedding=-usual.embedding)
+    wary, bold = (Stack(over=LIGHT, novelty=share).fit(train) for share in (0.05, 0.0))
+    mean = BestOnAverage().fit(train).score(usual).quality
+    same = (wary.score(usual).quality == bold.score(usual).quality).all(axis=1)
+    assert same.mean() > 0.85
+    guarded, unguarded = wary.score(strange), bold.score(strange)
+    assert np.abs(guarded.quality - mean).max() <= 0.1 * np.abs(unguarded.quality - mean).max() + 1e-6
+    assert (guarded.stddev >= unguarded.stddev).all()
+
+
+def test_what_was_unlike_everything_is_trusted_once_it_was_learned():
+    world = specialists(seed=21)
+    policy = Stack(over=LIGHT).fit(world.experience(200, seed=22))
+    other = world.experience(200, seed=23)
+    other = replace(other, queries=replace(other.queries, embedding=-other.queries.embedding))
+    asked = replace(other.queries, embedding=-world.queries(200, seed=24)[0].embedding)
+    before, after = (p.known.share(asked.embedding) for p in (policy.state_, policy.partial_fit(other).state_))
+    assert np.median(before) < 0.01
+    assert np.median(after) > 0.3
+
+
+def test_the_sample_of_known_queries_does_not_depend_on_order_or_batches(make):
+    vectors = make.random(3 * SAMPLE_MAX, 1, seed=25).queries.embedding
+    at_once = Novelty.of(vectors)
+    in_parts = Novelty.of(vectors[2000:]).grown(vectors[:500]).grown(vectors[500:2000]).grown(vectors[:10])
+    assert len(at_once.known) == SAMPLE_MAX
+    np.testing.assert_array_equal(in_parts.known, at_once.known)
+    np.testing.assert_array_equal(in_parts.nearest, at_once.nearest)
+
+
+def test_the_share_of_queries_of_the_usual_kind_is_uniform(make):
+    vectors = make.random(1_500, 1, seed=26).queries.embedding
+    shares = Novelty.of(vectors[:800]).share(vectors[800:])
+    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.08)
 
 
 def test_one_query_one_endpoint_and_none_observed(make):
