@@ -55,7 +55,7 @@ BEGIN = "<!-- ablation: begin. Written by `make ablation`; what is changed here 
 END = "<!-- ablation: end -->"
 _DOCS = Path(__file__).resolve().parents[1] / "docs"
 _RESAMPLES = 2_000
-_ROUTER_FIGURES = ("gap_closed", "over_zero")
+_FIGURES = ("gap_closed", "over_zero", "quality_at_zero_price")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ def summed(rows: Sequence[Row], found: Sequence[Mapping[str, Mapping[str, Any]]]
             continue
         own = {
             name: compared([one[row.label][name] for one in found], [one[row.base][name] for one in found])
-            for name in _ROUTER_FIGURES
+            for name in _FIGURES
         }
         told[row.label] = {"base": row.base, "queries": mean(one[row.label]["queries"] for one in found), **own}
     return told
@@ -161,28 +161,29 @@ def summed(rows: Sequence[Row], found: Sequence[Mapping[str, Mapping[str, Any]]]
 def markdown(result: Mapping[str, Any]) -> str:
     """One table per set."""
     tables = []
-    for title, rows in [*result["sets"].items(), *((f"{n}: long prompts", r) for n, r in result["truncation"].items())]:
-        lines = [
-            f"## {title}",
-            "",
-            "| | gap closed ± sd | difference, 95 % | over zero ± sd | difference, 95 % |",
-            "| --- | --: | --: | --: | --: |",
-        ]
+    for title, rows in [
+        *result["sets"].items(),
+        *((f"{n}: what is read of long prompts", r) for n, r in result["truncation"].items()),
+    ]:
+        heads = [f"{name} ± sd | difference" for name in ("gap closed, %", "over zero", "quality at zero price")]
+        lines = [f"## {title}", "", f"| | {' | '.join(heads)} |", f"| ---{' | --:' * 2 * len(heads)} |"]
         for label, own in rows.items():
             if "skipped" in own:
-                lines.append(f"| {label} | not asked: {own['skipped']} | | | |")
+                lines.append(f"| {label} | not asked: {own['skipped']}{' |' * 2 * len(heads)}")
                 continue
             cells = []
-            for name, form in (("gap_closed", ".1%"), ("over_zero", ".4f")):
-                told = {key: math.nan if value is None else value for key, value in own[name].items()}
+            for name in _FIGURES:
+                scale, form = (100.0, ".1f") if name == "gap_closed" else (1.0, ".4f")
+                told = {key: math.nan if value is None else scale * value for key, value in own[name].items()}
                 cells.append(f"{_shown(told['mean'], form)} ± {_shown(told['sd'], form)}")
                 between = f"{_shown(told['gained_low'], '+' + form)} to {_shown(told['gained_high'], '+' + form)}"
-                is_base = label == own["base"]
-                cells.append("" if is_base else f"{_shown(told['gained'], '+' + form)} ({between})")
+                cells.append("" if label == own["base"] else f"{_shown(told['gained'], '+' + form)} ({between})")
             lines.append(f"| {label} | {' | '.join(cells)} |")
         tables.append("\n".join(lines))
     counts = ", ".join(f"{n} {c['long']:,} of {c['queries']:,}" for n, c in result["long_prompts"].items())
-    how = f"{result['seeds']} splits. Prompts longer than {result['window']} word pieces: {counts}."
+    how = (
+        f"{result['seeds']} splits; in brackets 95 % intervals. Prompts over {result['window']} word pieces: {counts}."
+    )
     return "\n\n".join([how, *tables])
 
 
@@ -222,6 +223,7 @@ def _figures(row: Row, policy: Any, prepared: Prepared, exam: Exam) -> dict[str,
         "queries": told["queries"],
         "gap_closed": told["gap_closed"],
         "over_zero": told["aiq"] - told["zero"],
+        "quality_at_zero_price": told["quality_at_zero_price"],
     }
 
 
@@ -284,7 +286,9 @@ def _window(space: str) -> int:
 
 
 def _shown(value: float, form: str) -> str:
-    return f"{value:{form}}".replace("%", " %") if math.isfinite(value) else "–"
+    """A dash where it is not defined; no sign on what rounds to zero."""
+    text = f"{value:{form}}" if math.isfinite(value) else "–"
+    return text.lstrip("-+") if text.strip("-+0.") == "" else text
 
 
 def main() -> int:

@@ -68,8 +68,9 @@ def sit_one(job: Job) -> dict[str, dict[str, dict[str, float]]]:
         most = max(int(exam.part) for exam in numbered)
         order = known[policy.informative(job.prepared.batch(known), most)]
         chosen = [with_probes(job.prepared, exam, order[: int(exam.part)], newcomer_of(exams)) for exam in numbered]
-        found[CHOSEN] = {exam.part: _figures(policy, job, exam, exams) for exam in chosen}
-        found[CHOSEN] |= {part: found[job.policy][part] for part in ("0", ALL)}
+        own = found[job.policy]
+        asked = {exam.part: _figures(policy, job, exam, exams) for exam in chosen}
+        found[CHOSEN] = {"0": own["0"], **asked, ALL: own[ALL]}
     return found
 
 
@@ -119,10 +120,31 @@ def summed(found: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, Any]
     for part in dict.fromkeys(part for one in found for part in one):
         own = [one[part] for one in found if part in one]
         parts[part] = {name: told([one[name] for one in own]) for name in own[0]}
-    both = [one for one in found if KEPT_AT in one and LOST_AT in one]
+    both = [one for one in found if {"0", KEPT_AT, LOST_AT, ALL} <= set(one)]
     kept = [one[KEPT_AT]["quality"] / one[ALL]["quality"] for one in both]
     lost = [100.0 * (one[ALL]["quality"] - one[LOST_AT]["quality"]) for one in both]
-    return {f"quality_kept_at_{KEPT_AT}": told(kept), f"points_lost_at_{LOST_AT}": told(lost), "probes": parts}
+    return {
+        f"quality_kept_at_{KEPT_AT}": told(kept),
+        f"points_lost_at_{LOST_AT}": told(lost),
+        f"estimates_kept_at_{KEPT_AT}": learned_share([[one[n]["brier"] for n in ("0", KEPT_AT, ALL)] for one in both]),
+        "probes": parts,
+    }
+
+
+def learned_share(errors: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Of the fall of the error from no probes to all of them, the share that some bring.
+
+    errors : of each newcomer with none, some and all; the share is that of the sums, as one may have no fall
+    """
+    if not errors:
+        return {"mean": math.nan, "low": math.nan, "high": math.nan}
+    table = np.array(errors)
+    share, drawn = (
+        (means[:, 0] - means[:, 1]) / (means[:, 0] - means[:, 2])
+        for means in (table.mean(axis=0, keepdims=True), resampled_means(table, resamples=_RESAMPLES))
+    )
+    low, high = interval(drawn) if len(table) > 1 else (math.nan, math.nan)
+    return {"mean": float(share[0]), "low": low, "high": high}
 
 
 def told(values: Sequence[float]) -> dict[str, float]:
@@ -154,6 +176,8 @@ def _table(rows: Mapping[str, Any]) -> str:
         kept, lost = row[f"quality_kept_at_{KEPT_AT}"], row[f"points_lost_at_{LOST_AT}"]
         own = f"{kept['mean']:.2%} [{kept['low']:.2%}, {kept['high']:.2%}]"
         lines.append(f"{label:24}{own:>26}{lost['mean']:>12.2f} [{lost['low']:.2f}, {lost['high']:.2f}]")
+        share = row[f"estimates_kept_at_{KEPT_AT}"]
+        lines[-1] += f"   estimates {share['mean']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
     for name in ("quality", "brier", "regret"):
         lines += ["", name]
         for label, row in rows.items():

@@ -116,7 +116,7 @@ def test_a_base_row_is_what_sit_finds(ablation, prepared_of, world):
     page = ablation.markdown(as_json(result))
     assert "made 120 of 240" in page
     assert "| knn, learned costs | not asked: learned costs need" in page
-    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {6}
+    assert {line.count("|") for line in page.splitlines() if line.startswith("|")} == {8}
 
 
 def test_tables_go_between_the_marks_and_nowhere_else(ablation):
@@ -152,13 +152,26 @@ def test_regret_is_what_a_perfect_choice_about_the_newcomer_would_add(onboarding
 
 def test_the_headlines_are_against_all_outcomes(onboarding):
     seeds = [
-        {"40": {"quality": 0.50}, "192": {"quality": 0.54}, "all": {"quality": 0.6}},
-        {"40": {"quality": 0.70}, "192": {"quality": 0.80}, "all": {"quality": 0.8}},
+        {
+            "0": {"quality": 0.4, "brier": 0.25},
+            "40": {"quality": 0.5, "brier": 0.24},
+            "192": {"quality": 0.54, "brier": 0.22},
+            "all": {"quality": 0.6, "brier": 0.20},
+        },
+        {
+            "0": {"quality": 0.7, "brier": 0.25},
+            "40": {"quality": 0.7, "brier": 0.24},
+            "192": {"quality": 0.8, "brier": 0.20},
+            "all": {"quality": 0.8, "brier": 0.15},
+        },
     ]
     row = onboarding.summed(seeds)
     assert row["quality_kept_at_192"]["mean"] == pytest.approx(0.95)
     assert row["points_lost_at_40"]["mean"] == pytest.approx(10.0)
     assert row["points_lost_at_40"]["low"] == pytest.approx(10.0)
+    assert row["estimates_kept_at_192"]["mean"] == pytest.approx(0.08 / 0.15)
+    assert row["estimates_kept_at_192"]["low"] == pytest.approx(0.5)
+    assert row["estimates_kept_at_192"]["high"] == pytest.approx(0.6)
     assert row["probes"]["all"]["quality"]["mean"] == pytest.approx(0.7)
     assert 0.9 <= row["quality_kept_at_192"]["low"] < row["quality_kept_at_192"]["high"] <= 1.0
 
