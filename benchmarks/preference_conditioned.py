@@ -11,13 +11,15 @@ Cost-efficient LLM generation via preference-conditioned dynamic routing" (arXiv
 3. Proximal policy gradient (clip 0.2) over episodes of one step with reward (quality, -c) of the endpoint drawn,
    weighed by omega, against a value (V_1, V_2)(x, C) that is not told omega.
 
+`pretrained` and `tuned` are routers after stages 2 and 3; those named `_log` drew log w, not w, evenly.
+
 Departures: no comparisons in stage 1 and so no Platt scaling by them, graded outcomes as soft targets rather than cut
 in two, no mixup in stage 3. While stages 2 and 3 learn, phat is that of queries stage 1 has not seen (folds of train),
 or they would learn to trust it too much.
 
 Judged on the splits, with the bounds and by the integral of `router-gateway evaluate`, on the same phat and the same
 mean costs of train throughout: `rule` is the gateway's, argmax phat - cost / worth, at every dial of an evaluation;
-`target` is what stage 2 imitates, at the dials with w <= 2 that the two learned routers are asked for.
+`target` is what stage 2 imitates, at the dials with w <= 2 that the learned routers are asked for.
 Settings were chosen inside the split `train` of cascades and the validation part of paretobandit.
 """
 
@@ -52,11 +54,18 @@ from router_gateway.evaluation.protocols import Exam, pooled
 from router_gateway.evaluation.sitting import dials_of, ground_of
 from router_gateway.evaluation.sweep import Expected, MeanCost
 
-ROUTERS = ("rule", "target", "pretrained", "tuned")
-PAIRS = (("tuned", "rule"), ("tuned", "target"), ("tuned", "pretrained"), ("pretrained", "target"))
+ROUTERS = ("rule", "target", "pretrained", "tuned", "pretrained_log", "tuned_log")
+PAIRS = (
+    ("tuned", "rule"),
+    ("tuned", "target"),
+    ("tuned", "pretrained"),
+    ("tuned_log", "rule"),
+    ("tuned_log", "target"),
+    ("tuned_log", "pretrained_log"),
+)
 FIGURES = ("aiq_over_zero", "gap_closed")
 SEEDS = 10
-PREFERENCE_MAX = 2.0
+PREFERENCE_MAX, PREFERENCE_DECADES = 2.0, 4.0
 IDENTITY, HIDDEN, HEADS = 32, 64, 4
 FOLDS = 3
 SCALE = 3.0  # of unit vectors, whose numbers are then about 0.15
@@ -64,6 +73,7 @@ EPOCHS, IRT_BATCH = 8, 64  # of queries, each with every endpoint; more learn th
 PRETRAIN_STEPS, BATCH = 500, 1_024
 ROLLOUTS, PASSES, CLIP = 60, 4, 0.2
 RATE, TUNING_RATE = 1e-3, 1e-4
+Draw = Callable[[int], Tensor]
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "preference_conditioned.json"
 
 
@@ -82,8 +92,14 @@ def imitated(quality: Tensor, cost: Tensor, preference: Tensor) -> Tensor:
     return (share - preference[:, None] * cost).argmax(dim=1)
 
 
-def drawn_preferences(count: int) -> Tensor:
+def uniform(count: int) -> Tensor:
+    """Preferences as in the paper."""
     return PREFERENCE_MAX * torch.rand(count)
+
+
+def log_uniform(count: int) -> Tensor:
+    """Preferences of all magnitudes: where one endpoint costs 100 times another, most that matter are small."""
+    return torch.as_tensor(PREFERENCE_MAX * 10.0 ** (-PREFERENCE_DECADES * torch.rand(count)))
 
 
 def clipped_loss(log_chance: Tensor, log_chance_before: Tensor, advantage: Tensor) -> Tensor:
@@ -136,7 +152,7 @@ class Pool(nn.Module):
 
     def forward(self, embedding: Tensor, context: Tensor) -> Tensor:
         """(B, (HEADS + 1) * HIDDEN) from embeddings (B, d) and contexts (B, E, IDENTITY + 2)."""
-        token = functional.gelu(self.token(context))
+        token = functional.relu(self.token(context))
         pooled_set = torch.einsum("beh,bek->bhk", self.attention(token).softmax(dim=1), token).flatten(1)
         return torch.cat([pooled_set, self.query(embedding)], dim=1)
 
@@ -197,24 +213,24 @@ def item_response(embedding: Tensor, quality: Tensor) -> ItemResponse:
     return model
 
 
-def pretrain(asked: Asked) -> Conditioned:
+def pretrain(asked: Asked, draw: Draw) -> Conditioned:
     """Stage 2."""
     policy = Conditioned(asked.embedding.shape[1])
     optimiser = torch.optim.Adam(policy.parameters(), lr=RATE)
     for rows in _batches(len(asked.embedding), BATCH, PRETRAIN_STEPS):
-        preference = drawn_preferences(len(rows))
+        preference = draw(len(rows))
         wanted = imitated(asked.phat[rows], asked.cost, preference)
         _step(optimiser, functional.cross_entropy(asked.logits(policy, rows, preference), wanted))
     return policy
 
 
-def tune(policy: Conditioned, asked: Asked, quality: Tensor) -> None:
+def tune(policy: Conditioned, asked: Asked, quality: Tensor, draw: Draw) -> None:
     """Stage 3, in place, on the outcomes (Q, E) of the asked; an unknown outcome is never drawn."""
     value = Value(asked.embedding.shape[1])
     optimiser = torch.optim.Adam(policy.parameters(), lr=TUNING_RATE)
     of_value = torch.optim.Adam(value.parameters(), lr=RATE)
     for rows in _batches(len(asked.embedding), BATCH, ROLLOUTS):
-        preference = drawn_preferences(len(rows))
+        preference = draw(len(rows))
         lacking = quality[rows].isnan()
         with torch.no_grad():
             before = asked.logits(policy, rows, preference).masked_fill(lacking, -torch.inf).log_softmax(dim=1)
@@ -263,14 +279,15 @@ def compare(prepared: Prepared, seed: int) -> dict[str, dict[str, float]]:
     worth_usd = dials_of(prepared, [exam])
     preferences = np.ptp(mean_usd) / worth_usd
     narrow = preferences[preferences <= PREFERENCE_MAX]
-    policy = pretrain(learned_from)
     picks = {
         "rule": _at(preferences, lambda w: (phat - w * cost).argmax(1)),
         "target": _at(narrow, lambda w: imitated(phat, cost, torch.full((len(phat),), w))),
-        "pretrained": choose(policy, asked, narrow),
     }
-    tune(policy, learned_from, quality)
-    picks["tuned"] = choose(policy, asked, narrow)
+    for suffix, draw in (("", uniform), ("_log", log_uniform)):
+        policy = pretrain(learned_from, draw)
+        picks[f"pretrained{suffix}"] = choose(policy, asked, narrow)
+        tune(policy, learned_from, quality, draw)
+        picks[f"tuned{suffix}"] = choose(policy, asked, narrow)
     return _judged(prepared, exam, picks, worth_usd)
 
 

@@ -43,6 +43,14 @@ def test_the_target_of_a_pool_without_quality_is_finite(experiment):
     assert experiment.imitated(torch.zeros(1, 2), torch.tensor([1.0, 0.0]), torch.tensor([1.0])).tolist() == [1]
 
 
+def test_preferences_stay_within_bounds_and_log_ones_are_mostly_small(experiment):
+    even, small = experiment.uniform(10_000), experiment.log_uniform(10_000)
+    for drawn in (even, small):
+        assert 0.0 <= drawn.min() <= drawn.max() <= experiment.PREFERENCE_MAX
+    assert (even < 0.02).float().mean() < 0.03
+    assert (small < 0.02).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
 @pytest.mark.parametrize(("advantage", "pulled"), [(1.0, False), (-1.0, True)])
 def test_a_choice_already_made_likelier_by_more_than_the_clip_is_pulled_back_only(experiment, advantage, pulled):
     now = torch.tensor([math.log(1.5)], requires_grad=True)
@@ -103,7 +111,7 @@ def test_tuning_learns_from_outcomes_what_the_estimate_does_not_say(experiment, 
         policy = experiment.Conditioned(4)
         unknown = torch.rand(400, 2) < 0.2
         unknown &= ~unknown.all(dim=1, keepdim=True)
-        experiment.tune(policy, asked, torch.where(unknown, torch.nan, quality))
+        experiment.tune(policy, asked, torch.where(unknown, torch.nan, quality), experiment.uniform)
         [picked] = experiment.choose(policy, asked, np.array([1.0]))
     finally:
         torch.set_num_threads(threads)
