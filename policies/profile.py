@@ -47,14 +47,16 @@ class Profile:
     The profile takes queries evenly over their difficulty, the mean outcome of all endpoints. Memory: the projected
     profile, 4 width + 8 E bytes a query, whatever the history.
 
-    Steps and rate were chosen on held-out queries inside the training halves of two sets of real outcomes, with hashed
-    words for an embedding. There a profile of all queries was better than one of 500, by .009 and .002 of AIQ.
+    Size, sharpness and training were compared by cross-validation inside the training halves of two sets of real
+    outcomes (docs/policies.md): 2,000 queries are better than 500, on one of them beyond the noise; without training
+    the estimates are much more wrong. Where eleven endpoints share no query, a full profile has 22,000 rows: one query
+    takes 0.7 ms of processor time, 99 % of them less than 1.3 ms.
 
     After Wang et al., 2025, "ICL-Router: in-context learned model representations for LLM routing" (arXiv 2510.09719),
     whose router is a language model of seven billion weights that reads the profile; here attention alone is left.
     """
 
-    profile_max: Annotated[int, Ge(1), Le(100_000), doc("queries by which an endpoint is known, at most")] = 500
+    profile_max: Annotated[int, Ge(1), Le(100_000), doc("queries by which an endpoint is known, at most")] = 2_000
     width: Annotated[int, Ge(1), Le(4_096), doc("components of a projected query")] = 128
     sharpness: Annotated[float, Gt(0), Le(1_000), doc("how fast attention fades with distance, before training")] = 10.0
     steps: Annotated[int, Ge(0), Le(100_000), doc("profiles drawn in training; 0 = no training")] = 150
