@@ -65,7 +65,7 @@ class Stack:
     parameters: Annotated[dict[str, dict[str, Any]], doc("their parameters, by name")] = field(default_factory=dict)
     folds: Annotated[int, Ge(2), Le(10), doc("parts that the queries are dealt into")] = 2
     penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 1_000.0
-    novelty: Annotated[float, Ge(0), Le(1), doc("share of most distant known queries where trust fades")] = 0.05
+    novelty: Annotated[float, Ge(0), Le(1), doc("share of most distant known queries where trust fades")] = 0.02
     seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other folds")] = 0
 
     def __post_init__(self) -> None:
