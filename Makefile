@@ -72,12 +72,19 @@ real: $(VENV)/.installed ## The same on recorded answers of nine real models (ne
 OUTCOMES := $(wildcard ../shared/data/cascades.parquet ../shared/data/fourtier.parquet \
   ../shared/data/mmlu_pro.parquet ../shared/data/seven_by_7b.parquet)
 
+# Every policy that learns, with its defaults; and those of the field that are one of them in another setting:
+# CARROT (costs predicted for each query), UniRoute's learned map, CSCR.
+comma := ,
+space := $(subst ,, )
+POLICIES := best_on_average knn knn@learned linear lexical clusters clusters:learned=true factors contrastive \
+  contrastive:loss=cost_bands profile lookahead preference composed bandit routes stack
+
 # The documentation holds the figures of a whole run only: all four tables, everything else as it is by default.
 WHOLE := $(if $(SOURCES)$(ARGS),,$(filter 4,$(words $(OUTCOMES))))
 
 evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES='FILE ...' to choose)
 	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation \
-	  $(if $(WHOLE),--pictures docs/images --tables docs/benchmarks.md) $(ARGS)
+	  $(if $(WHOLE),--policies $(subst $(space),$(comma),$(strip $(POLICIES))) --pictures docs/images --tables docs/benchmarks.md) $(ARGS)
 	$(if $(WHOLE),@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
 
 conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
