@@ -29,7 +29,7 @@ from joblib import Parallel, delayed
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import beta  # type: ignore[import-untyped]
+from scipy.stats import beta
 
 from router_gateway.core.errors import GatewayError
 from router_gateway.core.types import Floats, Ints
