@@ -30,7 +30,9 @@ FitShare = Annotated[float, typer.Option(help="The part of SOURCE to fit on; the
 Seed = Annotated[int, typer.Option(help="Of the split of SOURCE. Choose it before you look.")]
 Out = Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
-Embedder = Annotated[str, typer.Option(help="Without --config: onnx, sentence (torch) or hashing (no model).")]
+Embedder = Annotated[
+    str, typer.Option(help="Without --config: onnx, onnx-int8 (quicker), sentence (torch), hashing (no model).")
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Decide as this configuration does, at its prices.")
 ]

@@ -79,8 +79,8 @@ def build_embedder(config: Config) -> Embedder:
     match settings.kind:
         case "hashing":
             embedder = HashingEmbedder()
-        case "onnx":
-            embedder = OnnxEmbedder(settings.model, threads=settings.threads)
+        case "onnx" | "onnx-int8":
+            embedder = OnnxEmbedder(settings.model, threads=settings.threads, int8=settings.kind == "onnx-int8")
         case "sentence":
             embedder = SentenceTransformerEmbedder(settings.model, threads=settings.threads)
     return CachingEmbedder(embedder, settings.cache_entries_max) if settings.cache_entries_max else embedder

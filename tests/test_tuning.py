@@ -134,7 +134,7 @@ def test_a_promise_that_cannot_be_made_has_its_own_exit_status(run, outcomes, tm
         (["--fit-share", "0"], "share to fit on"),
         (["--of", "huge"], "best-single, oracle, absolute, small, large"),
         (["--policy", "knm"], "did you mean 'knn'?"),
-        (["--embedder", "magic"], "onnx, sentence and hashing"),
+        (["--embedder", "magic"], "onnx, onnx-int8, sentence and hashing"),
         (["--fit-on", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
         (["--out", "nowhere/found.json"], "nowhere/found.json: No such file"),

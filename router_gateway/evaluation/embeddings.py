@@ -34,17 +34,17 @@ _KEPT_TEXTS = 10_000
 class Encoder:
     """Which embedder to build, in words that can be sent to another process."""
 
-    kind: Literal["onnx", "sentence", "hashing"] = "onnx"
+    kind: Literal["onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
     model: str = "all-MiniLM-L6-v2"
 
     @classmethod
     def named(cls, kind: str) -> Encoder:
         """The encoder of that kind with its default model. Raises ConfigError for a kind there is not."""
         match kind:
-            case "onnx" | "sentence" | "hashing":
+            case "onnx" | "onnx-int8" | "sentence" | "hashing":
                 return cls(kind=kind)
             case _:
-                raise ConfigError([f"--embedder {kind}: there are onnx, sentence and hashing"])
+                raise ConfigError([f"--embedder {kind}: there are onnx, onnx-int8, sentence and hashing"])
 
     def build(self) -> Embedder:
         """The embedder, on one thread."""
@@ -52,10 +52,10 @@ class Encoder:
             from router_gateway.embedding.hashing import HashingEmbedder
 
             return HashingEmbedder()
-        if self.kind == "onnx":
+        if self.kind in ("onnx", "onnx-int8"):
             from router_gateway.embedding.onnx import OnnxEmbedder
 
-            return OnnxEmbedder(self.model, threads=1)
+            return OnnxEmbedder(self.model, threads=1, int8=self.kind == "onnx-int8")
         from router_gateway.embedding.sentence import SentenceTransformerEmbedder
 
         return SentenceTransformerEmbedder(self.model, threads=1)

@@ -61,6 +61,18 @@ def test_neither_the_number_of_threads_nor_company_moves_a_bit(onnx):
             assert np.array_equal(vectors, alone)
 
 
+def test_eight_bits_are_another_space_near_the_first(onnx):
+    small = OnnxEmbedder(threads=1, int8=True)
+    assert small.space == "all-MiniLM-L6-v2/mean/256/onnx-int8/f16"
+    ours, theirs = small.embed(TEXTS), onnx.embed(TEXTS)
+    cosine = (ours * theirs).sum(axis=1)
+    assert cosine.min() > 0.97
+    assert not np.array_equal(ours, theirs)
+    alone = np.concatenate([small.embed([text]) for text in TEXTS])
+    assert np.array_equal(ours, alone)
+    assert np.array_equal(OnnxEmbedder(threads=2, int8=True).embed(TEXTS), alone)
+
+
 def test_a_folder_is_named_by_its_weights(onnx, tmp_path):
     own = OnnxEmbedder(str(copied(tmp_path)), threads=1)
     name, *rest = own.space.split("/")
