@@ -8,6 +8,8 @@ so what is logged in this package is the error's class and nothing else.
 from __future__ import annotations
 
 import io
+import sqlite3
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _POSTGRES_NAMES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SQLITE_NAMES = {"sqlite", "sqlite+pysqlite"}
 _BUSY_TIMEOUT_MS = 5_000
+_BUSY_PAUSE_S = 0.01
 _CONNECT_TIMEOUT_S = 5
 _UNANSWERED_MS = 10_000  # a server that vanished without a word is given up after this
 _FIRST_REVISION = "versions/0001_ledger.py"
@@ -64,8 +67,23 @@ def _open_sqlite(url: URL) -> Engine:
 
 def _set_pragmas(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin` opens transactions, so that DDL is inside them too
-    for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+    connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}").close()
+    _write_ahead(connection)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch the file to WAL. Where several switch a new file at once SQLite refuses some without waiting."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
 
 
 def _begin(connection: Connection) -> None:

@@ -105,8 +105,10 @@ class Ledger:
     def decision(self, query_id: UUID) -> DecisionRecord | None:
         """The decision with its attempts and feedback; waits a moment for the journal before saying None."""
         found = reads.read_decision(self.engine, query_id)
-        if found is None and self._writer.counters.rows_waiting and self.drain(_FRESH_S):
-            found = reads.read_decision(self.engine, query_id)
+        if found is None:
+            if self._writer.counters.rows_waiting:
+                self.drain(_FRESH_S)
+            found = reads.read_decision(self.engine, query_id)  # or written between the first look and the count
         return found
 
     def last_endpoint(self, session: str) -> str | None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -83,6 +85,24 @@ def test_sqlite_is_opened_for_concurrent_readers_and_patient_writers(tmp_path: P
                   ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")}  # fmt: skip
     engine.dispose()
     assert values == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "foreign_keys": 1}
+
+
+def test_several_may_open_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
+    """Switching a file to WAL does not wait for others who do the same: without a second try some are refused."""
+    together = threading.Barrier(4)
+
+    def opened(path: Path) -> str:
+        engine = open_engine(f"sqlite:///{path}")
+        together.wait()
+        try:
+            with engine.connect() as connection:
+                return str(connection.execute(text("PRAGMA journal_mode")).scalar())
+        finally:
+            engine.dispose()
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(80):
+            assert list(pool.map(opened, [tmp_path / f"{number}.db"] * 4)) == ["wal"] * 4
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

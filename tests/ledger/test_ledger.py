@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
 from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt, Decision, Feedback, Query, Usage
+from router_gateway.ledger import reads
 from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
@@ -89,6 +92,23 @@ def test_a_decision_is_found_at_once_and_an_unknown_one_is_not(ledger: Ledger) -
     assert found is not None
     assert found.embedding is None
     assert ledger.decision(uuid7()) is None
+
+
+def test_a_decision_written_between_two_looks_is_found(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    query = a_query()
+    look = reads.read_decision
+    looks = []
+
+    def just_too_early(engine: Engine, query_id: UUID) -> reads.DecisionRecord | None:
+        looks.append(query_id)
+        if len(looks) == 1:
+            ledger.record_decision(query, a_decision(query), requested_model="auto", embedding=None)
+            assert ledger.drain()  # nothing waits any more when the first look says that there is nothing
+            return None
+        return look(engine, query_id)
+
+    monkeypatch.setattr(reads, "read_decision", just_too_early)
+    assert ledger.decision(query.id) is not None
 
 
 def test_text_is_kept_only_on_request(database_url: str, tmp_path: Path) -> None:
