@@ -193,7 +193,7 @@ def _table(found: dict[str, list[dict[str, Any]]]) -> Table:
 def _write(
     arguments: argparse.Namespace, source: Path, found: dict[str, Any], prepared: Prepared, seconds: float
 ) -> None:
-    packages = ("router-gateway", "torch", "sentence-transformers", "faiss-cpu", "numpy", "scipy")
+    packages = ("router-gateway", "onnxruntime", "faiss-cpu", "numpy", "scipy")
     result = {
         "command": "make conformal",
         "set": source.name,

@@ -242,7 +242,7 @@ def _write(
     exact: bool,
     parity: bool,
 ) -> None:
-    packages = ("router-gateway", "torch", "sentence-transformers", "faiss-cpu", "numpy", "litellm")
+    packages = ("router-gateway", "onnxruntime", "faiss-cpu", "numpy", "litellm")
     result = {
         "command": "make real",
         "set": source.name,
