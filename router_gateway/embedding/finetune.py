@@ -25,14 +25,13 @@ from annotated_types import Ge, Gt, Le
 from router_gateway.core.errors import ConfigError, DataError
 from router_gateway.core.types import Floats, Ints
 from router_gateway.embedding.canonical import clean
+from router_gateway.embedding.pretrained import CHARS_PER_TOKEN_MAX
 
 if TYPE_CHECKING:
     import torch
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
-
-_CHARS_PER_TOKEN_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +84,7 @@ def tune(
         encoder = SentenceTransformer(str(model), device=device).float()  # weights may be stored in half precision
         encoder.tokenizer.truncation_side = "left"  # as when serving: the question comes last
         window = encoder.max_seq_length or encoder.tokenizer.model_max_length
-        tails = [clean(text[-window * _CHARS_PER_TOKEN_MAX :]) for text in texts]
+        tails = [clean(text[-window * CHARS_PER_TOKEN_MAX :]) for text in texts]
         kinds = _kinds(encoder, tails, settings) if settings.kinds_weight else np.zeros(len(tails), dtype=np.int64)
         _train(encoder, tails, np.asarray(quality, dtype=np.float32), kinds, settings, progress or (lambda *_: None))
         out.mkdir(parents=True, exist_ok=True)
