@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -48,7 +49,9 @@ class Preference:
     as the prior of what comes. A new endpoint needs outcomes for its quality, and comparisons with known ones, or
     outcomes of the same queries, for its chance to win.
 
-    `win_probability` serves a threshold instead of a price: the dear endpoint where it wins often enough.
+    `win_probability` serves a threshold instead of a price (`router-preference-0.4` as a model's name): the strong
+    endpoint where it wins often enough over the cheap one. Of a pool of any size these are the two that count: the
+    strong one is the strongest on the mean query of `fit` (`strengths`), endpoints in between are not chosen.
 
     The penalty was chosen by cross-validation inside the training halves of two sets of real outcomes (nine models on
     1,484 queries, three on 1,785; docs/policies.md): 10 routes better than 3 on every shuffle of both, 30 is too much.
@@ -79,7 +82,8 @@ class Preference:
         strengths = nothing.learn(features, comparisons)
         scale = Ridge.prior(endpoints=len(endpoints), features=1 + len(endpoints), penalty=self.scale_penalty)
         scale = scale.learn(apart, experience.query, experience.endpoint, experience.quality)
-        self.model_ = _Model(endpoints, queries.space, strengths, strengths.theta, scale)
+        centre = features.sum(axis=0) / max(len(features), 1)
+        self.model_ = _Model(endpoints, queries.space, strengths, strengths.theta, scale, centre)
         return self
 
     def partial_fit(self, experience: Experience) -> Self:
@@ -92,7 +96,7 @@ class Preference:
         scale = model.scale.widened(len(names)).learn(
             _apart(features @ model.lens.T), experience.query, experience.endpoint, experience.quality
         )
-        self.model_ = _Model(names, model.space, strengths, model.lens, scale)
+        self.model_ = _Model(names, model.space, strengths, model.lens, scale, model.centre)
         return self
 
     def score(self, queries: Queries) -> Scores:
@@ -105,6 +109,11 @@ class Preference:
             quality[batch], stddev[batch] = model.estimate(with_intercept(queries.embedding[batch]))
         return Scores(endpoints=model.endpoints, quality=quality, stddev=stddev)
 
+    def strengths(self) -> Mapping[str, float]:
+        """Strength of every endpoint on the mean query of `fit`; 0 for one never compared. Raises NotFitted."""
+        model = self._model()
+        return dict(zip(model.endpoints, (model.strengths.theta @ model.centre).tolist(), strict=True))
+
     def win_probability(self, queries: Queries, strong: str, weak: str) -> Floats:
         """P(strong beats weak), float64 (Q,); an endpoint never compared is as strong as the average is believed."""
         model = self._model()
@@ -116,16 +125,23 @@ class Preference:
         model = self._model()
         facts = {"endpoints": list(model.endpoints), "space": model.space}
         arrays = {name: getattr(model.strengths, name) for name in _STRENGTHS}
-        write_state(directory, self, facts=facts, arrays={**arrays, **model.scale.packed(), "lens": model.lens})
+        write_state(
+            directory,
+            self,
+            facts=facts,
+            arrays={**arrays, **model.scale.packed(), "lens": model.lens, "centre": model.centre},
+        )
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         policy, facts, arrays = read_state(
-            directory, cls, facts=("endpoints", "space"), arrays=(*_STRENGTHS, *PACKED, "lens")
+            directory, cls, facts=("endpoints", "space"), arrays=(*_STRENGTHS, *PACKED, "lens", "centre")
         )
         strengths = Strengths(**{name: arrays[name] for name in _STRENGTHS})
         scale = Ridge.unpacked(policy.scale_penalty, {name: arrays[name] for name in PACKED})
-        policy.model_ = _Model(tuple(facts["endpoints"]), facts["space"], strengths, arrays["lens"], scale)
+        policy.model_ = _Model(
+            tuple(facts["endpoints"]), facts["space"], strengths, arrays["lens"], scale, arrays["centre"]
+        )
         return policy
 
     def _model(self) -> _Model:
@@ -138,13 +154,20 @@ class _Model:
     """What was learned and what is derived from it. Never changed once built, so copies of a policy share it."""
 
     def __init__(
-        self, endpoints: tuple[str, ...], space: str, strengths: Strengths, lens: Floats, scale: Ridge
+        self,
+        endpoints: tuple[str, ...],
+        space: str,
+        strengths: Strengths,
+        lens: Floats,
+        scale: Ridge,
+        centre: Floats,
     ) -> None:
         self.endpoints = endpoints
         self.space = space
         self.strengths = strengths
         self.lens = lens  # theta of `fit`, float64 (F, D): what the scale reads; the first F endpoints
         self.scale = scale
+        self.centre = centre  # mean z of the queries of `fit`, float64 (D,)
         self.width = lens.shape[1] - 1
         self._theta = np.ascontiguousarray(strengths.theta.T)
         self._lens = np.ascontiguousarray(lens.T)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from router_gateway.api import conversation, wire
 from router_gateway.core.body import Body
-from router_gateway.core.errors import ModelNotAllowed, NotFound
+from router_gateway.core.errors import ModelNotAllowed, NotFound, RequestError
+from router_gateway.core.protocols import PredictsWins
 from router_gateway.core.types import Query
 from router_gateway.dispatch.usage import count_request_tokens
 from router_gateway.embedding.conversation import query_text
@@ -16,6 +18,7 @@ from router_gateway.gateway import Ask, Gateway
 from router_gateway.ledger.keys import ApiKey
 
 AUTO = "auto"
+_ROUTELLM = "router-"
 _FORWARDED_HEADERS = ("traceparent", "tracestate", "openai-beta")
 
 
@@ -24,13 +27,16 @@ async def build_ask(
 ) -> tuple[Ask, wire.RoutingOptions]:
     """Raises RequestError, NotFound or ModelNotAllowed, each naming its field."""
     model = str(body["model"])
-    pinned, policy, suffix = resolve_model(gateway, key, model)
-    if pinned is not None:
+    target = resolve_model(gateway, key, model)
+    if (pinned := target.pinned) is not None:
         endpoint = next(e for e in gateway.endpoints if e.name == pinned)
         if not wire.may_use(key.allows, endpoint.name, endpoint.model):
             raise ModelNotAllowed(f"this key may not use {model!r}", param="model")
-    options = wire.routing_options(body, headers, suffix)
+    options = wire.routing_options(body, headers, suffix=target.suffix, win_threshold=target.win_threshold)
     gateway.router(options.policy, param="routing.policy")  # refused here, before anything is counted
+    policy = options.policy or target.policy
+    if options.preferences.win_threshold is not None and pinned is None:
+        _check_predicts_wins(gateway, policy, "routing.win_threshold" if target.win_threshold is None else "model")
     messages: list[dict[str, Any]] = body["messages"]
     query = Query(
         id=query_id,
@@ -50,7 +56,7 @@ async def build_ask(
         query=query,
         body=body,
         requested_model=model,
-        policy=options.policy or policy,
+        policy=policy,
         stream=bool(body.get("stream")),
         wants_usage=wire.wants_usage(body),
         deadline_s=options.deadline_s,
@@ -59,22 +65,63 @@ async def build_ask(
     return ask, options
 
 
-def resolve_model(gateway: Gateway, key: ApiKey, model: str) -> tuple[str | None, str | None, str]:
-    """(pinned endpoint or None, policy or None, `auto:` suffix or "") for what the client called `model`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a model's name asks for: an endpoint, or a policy (None: the live one) with a suffix or a threshold."""
+
+    pinned: str | None = None
+    policy: str | None = None
+    suffix: str = ""
+    win_threshold: float | None = None
+
+
+def resolve_model(gateway: Gateway, key: ApiKey, model: str) -> Target:
+    """What the client means by `model`. Raises NotFound, or RequestError for a threshold that is none."""
     if any(endpoint.name == model for endpoint in gateway.endpoints):
-        return model, None, ""
+        return Target(pinned=model)
     bare, _, suffix = model.partition(":")
     if bare == AUTO:
-        return None, None, suffix
+        return Target(suffix=suffix)
     if bare.partition("@")[0] in gateway.routers:
         gateway.router(bare)
-        return None, bare, suffix
+        return Target(policy=bare, suffix=suffix)
     # A model id comes last, since it may also be a name that we gave; several endpoints may share one.
     serving = [endpoint for endpoint in gateway.endpoints if endpoint.model == model]
     if serving:
         usable = [e for e in serving if wire.may_use(key.allows, e.name, e.model)]
-        return (usable or serving)[0].name, None, ""
+        return Target(pinned=(usable or serving)[0].name)
+    if (asked := _with_threshold(gateway, model)) is not None:
+        return asked
     known = [AUTO, *gateway.routers, *(e.name for e in gateway.endpoints if wire.may_use(key.allows, e.name, e.model))]
     raise NotFound(
         f"the model {model!r} does not exist; known: {', '.join(known[:20])}", param="model", code="model_not_found"
+    )
+
+
+def _with_threshold(gateway: Gateway, model: str) -> Target | None:
+    """`router-<policy>-<threshold>`, as RouteLLM's clients put it, or None; names of policies may have hyphens."""
+    named = [name for name in gateway.routers if model.startswith(f"{_ROUTELLM}{name}-")]
+    if not named:
+        return None
+    policy = max(named, key=len)
+    given = model[len(f"{_ROUTELLM}{policy}-") :]
+    try:
+        threshold = float(given)
+    except ValueError:
+        threshold = float("nan")
+    if not 0.0 <= threshold <= 1.0:
+        raise RequestError(f"the threshold {given!r} in `model` must be a number from 0 to 1", param="model")
+    return Target(policy=policy, win_threshold=threshold)
+
+
+def _check_predicts_wins(gateway: Gateway, policy: str | None, param: str) -> None:
+    """Raise RequestError unless the policy can serve a threshold."""
+    if isinstance(gateway.router(policy).live().policy, PredictsWins):
+        return
+    able = [name for name, router in gateway.routers.items() if isinstance(router.live().policy, PredictsWins)]
+    raise RequestError(
+        f"the policy {policy or gateway.default_policy!r} predicts no wins, so it takes no threshold; "
+        f"live here that do: {', '.join(able) or 'none'}",
+        param=param,
+        code="unsupported_parameter",
     )

@@ -71,9 +71,12 @@ def wants_usage(body: Body) -> bool:
     return bool(options.get("include_usage"))
 
 
-def routing_options(body: Body, headers: Mapping[str, str], suffix: str) -> RoutingOptions:
-    """The request's wishes; precedence: body `routing` > headers > model suffix.
+def routing_options(
+    body: Body, headers: Mapping[str, str], *, suffix: str = "", win_threshold: float | None = None
+) -> RoutingOptions:
+    """The request's wishes; precedence: body `routing` > headers > what the model's name says.
 
+    suffix, win_threshold : what the model's name says
     Unknown and not yet supported fields are refused by name, never silently dropped.
     """
     routing = body.get("routing")
@@ -86,6 +89,11 @@ def routing_options(body: Body, headers: Mapping[str, str], suffix: str) -> Rout
         raise RequestError(f"unknown model suffix {suffix!r}; known: {known}", param="model")
     if worth_usd is None and suffix:
         worth_usd = _SUFFIX_WORTH_USD[suffix]
+    if (asked := wish.number("win_threshold", least=0.0, most=1.0)) is not None:
+        win_threshold = asked
+    if worth_usd is not None and win_threshold is not None:
+        words = "a dial (`routing.worth_usd`, `auto:floor`) and a threshold exclude each other: leave out one"
+        raise RequestError(words, param="routing.worth_usd")
     data_collection = wish.word("data_collection")
     if data_collection not in (None, "allow", "deny"):
         raise RequestError('`routing.data_collection` must be "allow" or "deny"', param="routing.data_collection")
@@ -101,6 +109,7 @@ def routing_options(body: Body, headers: Mapping[str, str], suffix: str) -> Rout
             region=wish.word("region"),
             deny_data_collection=data_collection == "deny",
             explore=wish.flag("explore", default=True),
+            win_threshold=win_threshold,
         ),
         deadline_s=None if deadline_ms is None else deadline_ms / 1e3,
         session_id=wish.word("session_id"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
@@ -61,6 +61,19 @@ class ReadsTexts(Protocol):
 
     def learn_texts(self, texts: Queries) -> Self:
         """Take the texts, read and embedded as queries are. Called before `fit`, which keeps them."""
+        ...
+
+
+@runtime_checkable
+class PredictsWins(Protocol):
+    """What a policy may offer besides: who gives the better answer, for a threshold instead of a price."""
+
+    def strengths(self) -> Mapping[str, float]:
+        """How strong each endpoint known is on an average query. Only the order means something."""
+        ...
+
+    def win_probability(self, queries: Queries, strong: str, weak: str) -> Floats:
+        """P(strong's answer is better than weak's), float64 (Q,) in [0, 1]."""
         ...
 
 

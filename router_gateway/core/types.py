@@ -45,7 +45,8 @@ class Preferences:
 
     `worth_usd` is what a perfect answer is worth; `quality_floor` a lower bound on expected quality
     in [0, 1]; `max_cost_usd` an upper bound on the expected cost; `allowed` and `ignore` are globs over
-    endpoint and model names; `explore` False takes the rule's most probable endpoint undrawn.
+    endpoint and model names; `explore` False takes the rule's most probable endpoint undrawn. `win_threshold`
+    in [0, 1] takes the place of dial and rule: the strong endpoint where it wins as often (`routing.threshold`).
     """
 
     worth_usd: float | None = None
@@ -56,6 +57,7 @@ class Preferences:
     region: str | None = None
     deny_data_collection: bool = False
     explore: bool = True
+    win_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from router_gateway.core.types import Decision
+from router_gateway.routing.threshold import RULE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +21,9 @@ def switch_prices(decision: Decision) -> tuple[Switch | None, Switch | None]:
 
     Endpoint e beats the chosen one c where quality[e] - cost[e]/w > quality[c] - cost[c]/w; the two are
     equal at  w = (cost[c] - cost[e]) / (quality[c] - quality[e]). Guard and exploration are left out.
+    A decision by threshold has none: the dial had no say in it.
     """
-    if not decision.quality or decision.endpoint not in decision.endpoints:
+    if not decision.quality or decision.endpoint not in decision.endpoints or decision.rule == RULE:
         return None, None
     chosen = decision.endpoints.index(decision.endpoint)
     below: Switch | None = None

@@ -24,6 +24,7 @@ from router_gateway.core.types import (
 )
 from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
 from router_gateway.routing.guard import Guard
+from router_gateway.routing.threshold import RULE, Duel, duel
 
 _SOLE_REASON: dict[str, Reason] = {
     "pinned": "pinned",
@@ -44,6 +45,7 @@ class Assessment:
     scores : (Q, E)
     cost_usd : float64 (Q, E)
     columns : int64 (Q, E), each row's columns cheapest first, then by name
+    duels : by row, for queries that ask for a threshold instead of the dial
     """
 
     filters: Mapping[str, Bools]
@@ -52,6 +54,7 @@ class Assessment:
     scores: Scores
     cost_usd: Floats
     columns: Ints
+    duels: Mapping[int, Duel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +110,24 @@ class Router:
         filters = eligible_endpoints(queries, self.endpoints)
         eligible = candidates(filters, queries)
         named = self.live()
-        scores = self._score(named, queries, embedding)
+        batch = self._batch(queries, embedding)
+        scores = self._score(named, batch)
         cost_usd = self.cost.expected_usd(queries)
+        eligible = _within_bounds(queries, eligible, scores, cost_usd)
+        columns = self._cheapest_first(cost_usd)
+        duels = {
+            row: duel(named.policy, batch.take(slice(row, row + 1)), self.names, eligible[row], columns[row], threshold)
+            for row, query in enumerate(queries)
+            if (threshold := query.preferences.win_threshold) is not None
+        }
         return Assessment(
             filters=filters,
-            eligible=_within_bounds(queries, eligible, scores, cost_usd),
+            eligible=eligible,
             policy=named.label,
             scores=scores,
             cost_usd=cost_usd,
-            columns=self._cheapest_first(cost_usd),
+            columns=columns,
+            duels=duels,
         )
 
     def weigh(self, seen: Assessment, worth_usd: Floats) -> Weighed:
@@ -128,7 +140,11 @@ class Router:
         admitted = seen.eligible & self.guard.admits(value, scores.stddev, self._default)
         admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, seen.eligible)
         value = value + self.optimism * scores.stddev
-        return Weighed(value=value, admitted=admitted, probability=self._probabilities(value, seen.columns, admitted))
+        probability = self._probabilities(value, seen.columns, admitted)
+        for row, pair in seen.duels.items():  # neither dial nor guard has a say
+            admitted[row], probability[row] = seen.eligible[row], 0.0
+            probability[row, pair.chosen] = 1.0
+        return Weighed(value=value, admitted=admitted, probability=probability)
 
     def _decide(self, query: Query, row: int, seen: Assessment, weighed: Weighed, worth_usd: float) -> Decision:
         columns, probability, value = seen.columns[row], weighed.probability[row], weighed.value[row]
@@ -140,6 +156,7 @@ class Router:
         if (cause := sole_cause(seen.filters, row)) is not None:
             reason = _SOLE_REASON[cause]
         order = self._order(chosen, value, columns, seen.eligible[row])
+        pair = seen.duels.get(row)
         decision = Decision(
             query_id=query.id,
             at=datetime.now(UTC),
@@ -153,10 +170,11 @@ class Router:
             probability=tuple(probability.tolist()),
             eligible=tuple(seen.eligible[row].tolist()),
             policy=seen.policy,
-            rule=self.rule.name,
+            rule=self.rule.name if pair is None else RULE,
             worth_usd=worth_usd,
             embedding_space=self.space,
             reason=reason,
+            detail="" if pair is None else pair.told(self.names),
         )
         return self._held(query, decision)
 
@@ -191,15 +209,17 @@ class Router:
     def _default(self) -> int:
         return self.names.index(self.default_endpoint)
 
-    def _score(self, named: NamedPolicy, queries: Sequence[Query], embedding: Floats) -> Scores:
-        batch = Queries(
+    def _batch(self, queries: Sequence[Query], embedding: Floats) -> Queries:
+        return Queries(
             text=tuple(query.text for query in queries),
             embedding=embedding,
             tokens_input=np.array([query.tokens_input for query in queries], dtype=np.int64),
             space=self.space,
         )
+
+    def _score(self, named: NamedPolicy, batch: Queries) -> Scores:
         scores = named.policy.score(batch)
-        scores.check(len(queries))
+        scores.check(len(batch))
         return scores.align(self.names)
 
     def _cheapest_first(self, cost_usd: Floats) -> Ints:

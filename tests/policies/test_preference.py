@@ -9,6 +9,7 @@ from scipy.special import expit
 from policies._bradley_terry import Comparisons
 from policies.baseline import BestOnAverage
 from policies.preference import Preference
+from router_gateway.core.protocols import PredictsWins
 from router_gateway.testing import specialists, two_by_two
 
 
@@ -183,3 +184,21 @@ def test_a_copy_shares_matrices_and_learns_alone(make):
     twin = copy.deepcopy(policy)
     assert twin.model_ is policy.model_
     assert twin.partial_fit(make.random(5, 2, seed=1)).model_ is not policy.model_
+
+
+def test_the_strongest_is_the_one_that_wins_on_the_mean_query(make):
+    train, true = battles(make, 2000, tilt=3.0)
+    policy = Preference(penalty=0.3).fit(train)
+    strengths = policy.strengths()
+    assert isinstance(policy, PredictsWins)
+    by_strength = sorted(strengths, key=strengths.__getitem__)
+    assert by_strength == [f"e{column}" for column in np.argsort(true.mean(axis=0))]
+    mean = train.queries.embedding.mean(axis=0, keepdims=True)
+    chance = policy.win_probability(replace(train.queries.take(slice(1)), embedding=mean), "e0", "e2")
+    assert expit(strengths["e0"] - strengths["e2"]) == pytest.approx(chance[0], abs=1e-6)
+
+
+def test_strengths_survive_a_save(make, tmp_path):
+    policy = Preference().fit(battles(make, 100)[0])
+    policy.save(tmp_path)
+    assert Preference.load(tmp_path).strengths() == policy.strengths()
