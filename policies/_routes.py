@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from annotated_types import MaxLen, MinLen, doc
 
-from router_gateway.core.types import Bools, Floats, Ints
+from router_gateway.core.types import Bools, Floats, Ints, Queries
 
 BEST_EXAMPLES = 3
 _QUANTILE = 0.05
@@ -114,20 +114,52 @@ class Matcher:
             clear &= ranked[:, 0] - ranked[:, 1] >= margin_min
         return np.where(clear, similarity.argmax(axis=1), len(self))
 
+    def follow(
+        self, queries: Queries, held: Ints, *, fading: float, advantage_min: float, margin_min: float
+    ) -> tuple[Floats, Ints]:
+        """Similarity (Q, R) of the conversations and their routes (Q,), R for none, turn by turn.
+
+        held : (Q,), the route each was on before, -1 for none. A conversation stays on its route unless another is
+        liker by `advantage_min`, by which the similarity of the route it was on is raised here. "None" counts as being
+        as like as `similarity_min`.
+        """
+        rows = np.arange(len(queries))
+        alike: Floats = np.zeros((len(queries), len(self)))
+        route = held
+        for vector, there in blends(queries, fading):
+            held = route
+            alike = self.similarity(vector)
+            wide = np.concatenate([alike, np.full((len(rows), 1), self.similarity_min)], axis=1)
+            found = self.match(alike, margin_min)
+            stays = (held >= 0) & (wide[rows, found] - wide[rows, held] < advantage_min)
+            route = np.where(there, np.where(stays, held, found), held)
+        on = np.flatnonzero((held >= 0) & (held < len(self)))
+        alike[on, held[on]] += advantage_min
+        return alike, route
+
     def probability(self, similarity: Floats) -> Floats:
         """float64 (Q, R), rows sum to 1."""
         return softmax(similarity / self.temperature)
 
 
-def blend(turns: Floats, fading: float) -> Floats:
-    """The conversation so far as one unit vector, float32 (d,): sum_t fading^age_t turn_t, normalised.
+def blends(queries: Queries, fading: float) -> Iterator[tuple[Floats, Bools]]:
+    """After each turn, oldest first: the conversations so far as vectors, (Q, d), and which have a turn there, (Q,).
 
-    turns : (T, d), unit vectors of what the user said, T >= 1, oldest first; the newest has age 0
+    A conversation is sum_t fading^age_t turn_t as a unit vector, where the newest turn has age 0. One of a single turn
+    is that turn.
     """
-    age = np.arange(len(turns))[::-1]
-    total = (fading**age) @ turns.astype(np.float64)
-    length = np.linalg.norm(total)
-    return np.asarray(total / length if length > 0 else turns[-1], dtype=np.float32)
+    earlier = queries.earlier
+    if earlier is not None:
+        total, turns = np.zeros(queries.embedding.shape), np.zeros(len(queries), dtype=np.int64)
+        for turn in (*np.moveaxis(earlier, 1, 0), queries.embedding):
+            there = turn.any(axis=1)
+            total = fading * total + turn
+            turns += there
+            length = np.sqrt((total**2).sum(axis=1, keepdims=True))
+            several = (turns[:, None] > 1) & (length > 0)
+            yield np.divide(total, length, out=turn.astype(np.float64), where=several), there
+    else:
+        yield queries.embedding, np.ones(len(queries), dtype=bool)
 
 
 def softmax(logit: Floats) -> Floats:

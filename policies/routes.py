@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, MaxLen, doc
 
 from policies._cells import add_outcomes, union
 from policies._moments import shrunk
-from policies._routes import Matcher, Route, blend
+from policies._routes import Matcher, Route
 from policies._store import read_state, write_state
 from router_gateway.core.errors import BadParameters, NotFitted
 from router_gateway.core.experience import Experience
@@ -50,9 +50,12 @@ class Routes:
     this as against any quality. Without routes, or when none is near, this is `BestOnAverage`, doubt included. An
     endpoint ranked but never seen is scored too, with doubt 1/2.
 
-    The routes' vectors come from `learn_texts`, before `fit`; changing a ranking or a text is a new `fit`. `score`
-    sees one turn. For a conversation, `follow` blends its turns, `fading` to the power of their age, and stays on
-    the route it is on unless another is likelier by `advantage_min`; the caller keeps that route, as `match` shows.
+    The routes' vectors come from `learn_texts`, before `fit`; changing a ranking or a text is a new `fit`.
+
+    Of a conversation the last `turns_max` user turns are read (`Queries.earlier`): x is their sum, `fading` to the
+    power of their age, and after each turn the conversation stays on its route unless another is liker by
+    `advantage_min`, which is added to a_r of the route it was on. So nothing is remembered between requests. What is
+    learned from has single turns.
 
     Tran et al., 2025, "Arch-Router: aligning LLM routing with human preferences" (arXiv 2506.16655), which asks a
     language model of 1.5 billion parameters for the route; similarities take its place here.
@@ -64,6 +67,7 @@ class Routes:
     prior_weight: Annotated[float, Gt(0), Le(1e9), doc("outcomes that the ranking counts for")] = 5.0
     fading: Annotated[float, Ge(0), Le(1), doc("weight of a turn relative to the next one")] = 0.6
     advantage_min: Annotated[float, Ge(0), Le(2), doc("how much liker another route must be to change to it")] = 0.05
+    turns_max: Annotated[int, Ge(1), Le(32), doc("user turns read of a conversation, the newest included")] = 6
 
     def __post_init__(self) -> None:
         self.routes = tuple(map(Route.of, self.routes))  # a saved policy brings them as JSON
@@ -109,34 +113,29 @@ class Routes:
         stddev = np.empty_like(quality)
         for start in range(0, len(queries), _BATCH):
             batch = slice(start, start + _BATCH)
-            quality[batch], stddev[batch] = table.estimate(queries.embedding[batch], self.margin_min)
+            asked = queries.take(batch)
+            quality[batch], stddev[batch] = table.estimate(*self._followed(asked, np.full(len(asked), -1)))
         return Scores(endpoints=table.outcomes.endpoints, quality=quality, stddev=stddev)
 
     def match(self, queries: Queries, held: Sequence[str | None] | None = None) -> tuple[str, ...]:
         """Name of each query's route, or OTHER. Raises NotFitted.
 
-        held : the route each query's conversation is on, None for a new one. It stays there unless the route of this
-        query is liker by `advantage_min`; "other" counts as being as like as `similarity_min`.
+        held : the route each conversation was on before the turns given, None for a new one. It stays there unless
+        another is liker by `advantage_min`; "other" counts as being as like as `similarity_min`.
         """
         table = self._table()
         queries.expect(space=table.outcomes.space, width=table.width)
         names = [*(route.name for route in self.routes), OTHER]
-        alike = table.matcher.similarity(queries.embedding)
-        found = table.matcher.match(alike, self.margin_min)
-        alike = np.concatenate([alike, np.full((len(alike), 1), table.matcher.similarity_min)], axis=1)
-        for row, name in enumerate(held or ()):
-            stays = None if name is None else names.index(name)
-            if stays is not None and alike[row, found[row]] - alike[row, stays] < self.advantage_min:
-                found[row] = stays
+        before = [-1 if name is None else names.index(name) for name in held or [None] * len(queries)]
+        _, found = self._followed(queries, np.array(before, dtype=np.int64))
         return tuple(names[route] for route in found)
 
     def follow(self, turns: Queries) -> tuple[str, ...]:
         """The route after each user turn of one conversation, oldest first."""
         routes: list[str] = []
         for turn in range(len(turns)):
-            so_far = blend(turns.embedding[: turn + 1], self.fading)[None]
-            held = [routes[-1] if routes else None]
-            routes += self.match(replace(turns.take(slice(turn, turn + 1)), embedding=so_far), held)
+            before = turns.embedding[max(turn + 1 - self.turns_max, 0) : turn]
+            routes += self.match(replace(turns.take(slice(turn, turn + 1)), earlier=before[None]))
         return tuple(routes)
 
     def save(self, directory: Path) -> None:
@@ -173,6 +172,11 @@ class Routes:
 
     def _derived(self, matcher: Matcher, outcomes: _Outcomes) -> _Table:
         return _Table(matcher, outcomes, _ranks(self.routes, outcomes.endpoints), self.prior_weight)
+
+    def _followed(self, queries: Queries, held: Ints) -> tuple[Floats, Ints]:
+        return self._table().matcher.follow(
+            queries, held, fading=self.fading, advantage_min=self.advantage_min, margin_min=self.margin_min
+        )
 
     def _table(self) -> _Table:
         if self.table_ is None:
@@ -223,13 +227,12 @@ class _Table:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Table:
         return self
 
-    def estimate(self, embedding: Floats, margin_min: float) -> tuple[Floats, Floats]:
-        """Quality and stddev, float64 (Q, E)."""
-        shape = (len(embedding), len(self._mean))
+    def estimate(self, alike: Floats, route: Ints) -> tuple[Floats, Floats]:
+        """Quality and stddev, float64 (Q, E), from the similarity to R routes, (Q, R), and the route found, (Q,)."""
+        shape = (len(alike), len(self._mean))
         if not len(self.matcher):
             return np.broadcast_to(self._mean, shape), np.broadcast_to(self._error, shape)
-        alike = self.matcher.similarity(embedding)
-        lost = (self.matcher.match(alike, margin_min) == len(self.matcher))[:, None]
+        lost = (route == len(self.matcher))[:, None]
         # One product per query, so that a batch gives the bits its rows would.
         share = self.matcher.probability(alike)[:, None, :]
         quality = np.matmul(share, self._quality)[:, 0]

@@ -16,7 +16,7 @@ import numpy as np
 
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, NotFound, RequestError
-from router_gateway.core.protocols import CostModel, NamesNeighbours
+from router_gateway.core.protocols import CostModel, NamesNeighbours, ReadsConversations
 from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, Floats, Neighbour, Queries, Query, Reason
 from router_gateway.dispatch.answer import Answer
 from router_gateway.dispatch.fallback import FallbackDispatcher
@@ -28,6 +28,7 @@ from router_gateway.routing.router import Router
 log = logging.getLogger(__name__)
 
 _NEIGHBOURS_SHOWN = 5
+_EARLIER_TURNS_MAX = 31
 _ROOM_WAIT_S = 5.0
 """How long a request waits for room in a full journal before it is refused."""
 
@@ -113,6 +114,11 @@ class Gateway:
             raise NotFound(f"no policy {name!r} is live here", param=param, code="model_not_found")
         return router
 
+    def earlier_turns_read(self, policy: str | None) -> int:
+        """How many user turns before the newest one this policy reads."""
+        live = self.router(policy).live().policy
+        return min(live.turns_max - 1, _EARLIER_TURNS_MAX) if isinstance(live, ReadsConversations) else 0
+
     async def answer(self, ask: Ask, decided: Callable[[Decision], None] = lambda _: None) -> Served:
         """Decide, write the decision down, send, and return with the first content byte in hand.
 
@@ -154,11 +160,13 @@ class Gateway:
         try:
             async with asyncio.timeout(self.routing_deadline_ms / 1e3):
                 started = time.perf_counter()
-                vector = await self.batcher.embed_one(query.text)
+                vector, earlier = await self._embed(query)
                 embedded = time.perf_counter()
                 timings.embed_ms = (embedded - started) * 1e3
                 loop = asyncio.get_running_loop()
-                decisions = await loop.run_in_executor(self._routing_threads, router.route, [query], vector[None, :])
+                decisions = await loop.run_in_executor(
+                    self._routing_threads, router.route, [query], vector[None, :], earlier
+                )
                 timings.route_ms = (time.perf_counter() - embedded) * 1e3
                 return decisions[0], vector, timings
         except RequestError:  # nothing is eligible: the client must hear it
@@ -171,6 +179,13 @@ class Gateway:
             detail = type(error).__name__
             log_failure(f"routing failed; the default endpoint serves {query.id}", error)
         return router.decline(query, "fallback:error", detail), vector, timings
+
+    async def _embed(self, query: Query) -> tuple[Floats, Floats | None]:
+        """The query's vector (d,), and those of earlier turns (1, T, d); the cache mostly has them from their day."""
+        if not query.earlier:
+            return await self.batcher.embed_one(query.text), None
+        *before, vector = await asyncio.gather(*map(self.batcher.embed_one, (*query.earlier, query.text)))
+        return vector, np.stack(before)[None]
 
     def neighbours(self, ask: Ask, vector: Floats | None) -> list[Neighbour] | None:
         """The past queries the policy leaned on, where it can name them; no text is kept of them."""

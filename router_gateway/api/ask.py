@@ -13,7 +13,7 @@ from router_gateway.core.errors import ModelNotAllowed, NotFound, RequestError
 from router_gateway.core.protocols import PredictsWins
 from router_gateway.core.types import Query
 from router_gateway.dispatch.usage import count_request_tokens
-from router_gateway.embedding.conversation import query_text
+from router_gateway.embedding.conversation import earlier_turns, query_text
 from router_gateway.gateway import Ask, Gateway
 from router_gateway.ledger.keys import ApiKey
 
@@ -48,6 +48,7 @@ async def build_ask(
         tenant_allows=key.allows,
         session=conversation.session_key(tenant=key.tenant, headers=headers, body=body, explicit=options.session_id),
         pinned=pinned,
+        earlier=_earlier(gateway, policy, messages) if pinned is None else (),
         preferences=options.preferences,
     )
     if pinned is None and conversation.in_tool_loop(messages):
@@ -125,3 +126,8 @@ def _check_predicts_wins(gateway: Gateway, policy: str | None, param: str) -> No
         param=param,
         code="unsupported_parameter",
     )
+
+
+def _earlier(gateway: Gateway, policy: str | None, messages: list[dict[str, Any]]) -> tuple[str, ...]:
+    turns_max = gateway.earlier_turns_read(policy)
+    return earlier_turns(messages, turns_max=turns_max) if turns_max > 0 else ()

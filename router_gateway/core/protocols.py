@@ -77,6 +77,14 @@ class PredictsWins(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsConversations(Protocol):
+    """What a policy may ask for besides: the vectors of what the user said before, as `Queries.earlier`."""
+
+    turns_max: int
+    """User turns that are read, the newest included; 1 reads no other."""
+
+
 class Embedder(Protocol):
     """Texts to unit vectors of one embedding space."""
 

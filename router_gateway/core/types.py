@@ -64,9 +64,10 @@ class Preferences:
 class Query:
     """One request as routing sees it.
 
-    `text` is what is embedded (the conversation's newest user turn); `tokens_input` counts the whole
-    request; `needs` are capabilities such as "tools", "json", "vision"; `tenant_allows` are globs (empty:
-    everything); `pinned` names the endpoint the client chose; `held` the one a tool loop must return to.
+    `text` is what is embedded (the conversation's newest user turn), `earlier` are the turns before it, oldest
+    first, where the policy reads them; `tokens_input` counts the whole request; `needs` are capabilities such
+    as "tools", "json", "vision"; `tenant_allows` are globs (empty: everything); `pinned` names the
+    endpoint the client chose; `held` the one a tool loop must return to.
     """
 
     id: UUID
@@ -79,6 +80,7 @@ class Query:
     session: str | None = None
     pinned: str | None = None
     held: str | None = None
+    earlier: tuple[str, ...] = ()
     preferences: Preferences = field(default_factory=Preferences)
 
 
@@ -90,12 +92,15 @@ class Queries:
     embedding : float32 (Q, d), rows of unit length in `space`
     tokens_input : int64 (Q,)
     space : name of the embedding space; vectors of two spaces never meet
+    earlier : float32 (Q, T, d), what the users said before, oldest first; rows of zeros ahead of those of a shorter
+        conversation. None where nobody said anything before, or the policy reads no conversations
     """
 
     text: tuple[str, ...]
     embedding: Floats
     tokens_input: Ints
     space: str
+    earlier: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -108,6 +113,7 @@ class Queries:
             embedding=self.embedding[positions],
             tokens_input=self.tokens_input[positions],
             space=self.space,
+            earlier=None if self.earlier is None else self.earlier[positions],
         )
 
     def expect(self, *, space: str, width: int) -> None:

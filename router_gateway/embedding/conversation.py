@@ -42,6 +42,27 @@ def query_text(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 4000) 
     return clean(text[-chars_max:])
 
 
+def earlier_turns(messages: Sequence[Mapping[str, Any]], *, turns_max: int) -> tuple[str, ...]:
+    """Up to `turns_max` user turns before the newest, oldest first: each the text that was embedded in its day."""
+    turns: list[str] = []  # newest first
+    end = _answered_before(messages, len(messages)) if isinstance(messages, Sequence) else 0
+    while end and len(turns) < turns_max:
+        if text := query_text(messages[:end]):
+            turns.append(text)
+        end = _answered_before(messages, end)
+    return tuple(reversed(turns))
+
+
+def _answered_before(messages: Sequence[Mapping[str, Any]], end: int) -> int:
+    """Where the answer stands that the last user turn of `messages[:end]` follows; 0 when it follows none."""
+    roles = [message.get("role") if isinstance(message, Mapping) else None for message in messages[:end]]
+    while roles and roles.pop() != "user":
+        continue
+    while roles and roles[-1] != "assistant":
+        roles.pop()
+    return max(len(roles) - 1, 0)
+
+
 def parts_of(content: object, *, depth: int = 1) -> Iterator[Mapping[str, Any]]:
     """The parts of a content list; at depth 2 also those within them, as in a tool result with a picture."""
     for part in content if isinstance(content, list) else ():

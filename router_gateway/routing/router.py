@@ -94,23 +94,24 @@ class Router:
         """The pool's names, in the order of every E axis."""
         return tuple(endpoint.name for endpoint in self.endpoints)
 
-    def route(self, queries: Sequence[Query], embedding: Floats) -> list[Decision]:
+    def route(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> list[Decision]:
         """One decision per query.
 
         embedding : float32 (Q, d), in `space`
+        earlier : as in `Queries`
         Raises NoEligibleEndpoint (the client's fault) and whatever the policy raises.
         """
-        seen = self.assess(queries, embedding)
+        seen = self.assess(queries, embedding, earlier)
         worth_usd = np.array([query.preferences.worth_usd or self.worth_usd for query in queries])
         weighed = self.weigh(seen, worth_usd)
         return [self._decide(query, row, seen, weighed, float(worth_usd[row])) for row, query in enumerate(queries)]
 
-    def assess(self, queries: Sequence[Query], embedding: Floats) -> Assessment:
+    def assess(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> Assessment:
         """Eligibility, scores and prices: everything about a batch that the dial does not change."""
         filters = eligible_endpoints(queries, self.endpoints)
         eligible = candidates(filters, queries)
         named = self.live()
-        batch = self._batch(queries, embedding)
+        batch = self._batch(queries, embedding, earlier)
         scores = self._score(named, batch)
         cost_usd = self.cost.expected_usd(queries)
         eligible = _within_bounds(queries, eligible, scores, cost_usd)
@@ -209,12 +210,13 @@ class Router:
     def _default(self) -> int:
         return self.names.index(self.default_endpoint)
 
-    def _batch(self, queries: Sequence[Query], embedding: Floats) -> Queries:
+    def _batch(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None) -> Queries:
         return Queries(
             text=tuple(query.text for query in queries),
             embedding=embedding,
             tokens_input=np.array([query.tokens_input for query in queries], dtype=np.int64),
             space=self.space,
+            earlier=earlier,
         )
 
     def _score(self, named: NamedPolicy, batch: Queries) -> Scores:

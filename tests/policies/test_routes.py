@@ -4,12 +4,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from policies._routes import Matcher, Route, blend
+from policies._routes import Matcher, Route, blends
 from policies.baseline import BestOnAverage
 from policies.routes import OTHER, Routes
 from router_gateway import registry
 from router_gateway.core.errors import BadParameters, NotFitted
-from router_gateway.core.protocols import ReadsTexts
+from router_gateway.core.protocols import ReadsConversations, ReadsTexts
 from router_gateway.core.types import Queries
 from router_gateway.testing import check_policy, specialists, two_by_two
 
@@ -199,13 +199,31 @@ def test_partial_fit_adds_what_fit_would_have_counted():
     np.testing.assert_allclose(pieces.score(asked).quality, once.score(asked).quality, atol=1e-6)
 
 
+def conversation(turns, *, padding=0):
+    """The newest of `turns` as a query with those before it, after `padding` rows of zeros."""
+    turns = np.asarray(turns, dtype=np.float32)
+    earlier = np.concatenate([np.zeros((padding, turns.shape[1]), dtype=np.float32), turns[:-1]])
+    return Queries(
+        text=("",),
+        embedding=turns[-1:],
+        tokens_input=np.ones(1, dtype=np.int64),
+        space="synthetic",
+        earlier=earlier[None],
+    )
+
+
+def last_blend(turns, fading):
+    *_, (vector, there) = blends(conversation(turns), fading)
+    assert there.all()
+    return vector[0]
+
+
 def test_a_conversation_is_the_sum_of_its_turns_fading():
-    turns = np.eye(3, dtype=np.float32)
     expected = np.array([0.36, 0.6, 1.0])
-    np.testing.assert_allclose(blend(turns, 0.6), expected / np.linalg.norm(expected), atol=1e-6)
-    np.testing.assert_array_equal(blend(turns, 0.0), turns[2])
-    opposite = np.array([[1.0, 0.0], [-1.0, 0.0]], dtype=np.float32)
-    np.testing.assert_array_equal(blend(opposite, 1.0), opposite[1])
+    np.testing.assert_allclose(last_blend(np.eye(3), 0.6), expected / np.linalg.norm(expected), atol=1e-6)
+    np.testing.assert_array_equal(last_blend(np.eye(3), 0.0), np.eye(3)[2])
+    opposite = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    np.testing.assert_array_equal(last_blend(opposite, 1.0), opposite[1])
 
 
 def two_routes(make, **parameters):
@@ -229,6 +247,46 @@ def test_follow_reads_a_conversation_as_a_whole(make):
     assert two_routes(make).match(turns) == ("a", OTHER, "b", "b", OTHER)
     assert two_routes(make, margin_min=0.0).follow(turns) == ("a", "a", "b", "b", "b")
     assert two_routes(make, fading=0.0, advantage_min=0.0).follow(turns) == ("a", OTHER, "b", "b", OTHER)
+
+
+def test_scores_follow_the_conversation(make):
+    routes = (
+        Route(name="a", description="a", endpoints=("e0",)),
+        Route(name="b", description="b", endpoints=("e1",)),
+    )
+    policy = shown(Routes(routes=routes, similarity_min=0.3, advantage_min=0.2), np.eye(3)[:2])
+    policy = policy.fit(make.experience(np.eye(3), np.full((3, 2), np.nan)))
+    assert isinstance(policy, ReadsConversations)
+    about_a, unclear = [1.0, 0.0, 0.0], [0.62, 0.70, 0.35]
+    alone, after_a = make.queries([unclear]), conversation([about_a, unclear / np.linalg.norm(unclear)])
+    assert policy.match(alone) == ("b",)
+    assert policy.match(after_a) == ("a",)
+    assert policy.score(alone).quality[0].argmax() == 1
+    assert policy.score(after_a).quality[0].argmax() == 0
+    elsewhere = conversation([[0.0, 0.0, 1.0], unclear / np.linalg.norm(unclear)])
+    assert policy.score(elsewhere).quality[0].argmax() == 1
+
+
+def test_shorter_conversations_beside_longer_ones_score_bit_for_bit_as_alone():
+    world = specialists(seed=1)
+    policy = routed(world).fit(world.experience(200, seed=2))
+    turns, _ = world.queries(12, seed=3)
+    talks = [turns.embedding[:1], turns.embedding[1:4], turns.embedding[4:8], turns.embedding[8:12]]
+    longest = max(map(len, talks))
+    padded = [conversation(talk, padding=longest - len(talk)) for talk in talks]
+    batch = dataclasses.replace(
+        turns.take(slice(len(talks))),
+        embedding=np.concatenate([each.embedding for each in padded]),
+        earlier=np.concatenate([each.earlier for each in padded]),
+    )
+    together = policy.score(batch)
+    for row, talk in enumerate(talks):
+        alone = policy.score(conversation(talk))
+        np.testing.assert_array_equal(together.quality[row], alone.quality[0])
+        np.testing.assert_array_equal(together.stddev[row], alone.stddev[0])
+        assert policy.match(batch)[row] == policy.match(conversation(talk))[0]
+    without = dataclasses.replace(conversation(talks[0]), earlier=None)
+    np.testing.assert_array_equal(together.quality[0], policy.score(without).quality[0])
 
 
 def test_texts_come_before_fit_and_are_the_routes_own(make):
