@@ -58,17 +58,17 @@ async def once(payload: dict[str, Any]) -> Events:
 
 
 async def relay(answer: Answer, last: dict[str, Any] | None = None) -> Events:
-    """The answer's events as they come; `last` is sent as one more chunk before `[DONE]`.
+    """The answer's events as they come, what came together in one piece; `last` is one more chunk before `[DONE]`.
 
     A failure after the first byte becomes an error event, and the stream ends without `[DONE]`.
     """
     first: bytes | None = None
     try:
-        async for chunk in answer.events():
-            first = first or chunk
-            if last is not None and chunk.startswith(_DONE):
-                yield event(_head_of(first) | last)
-            yield chunk
+        async for batch in answer.batches():
+            first = first or batch[0]
+            if last is not None and batch[-1].startswith(_DONE):
+                batch.insert(-1, event(_head_of(first) | last))
+            yield b"".join(batch)
     except Exception as error:
         yield failure(error)
     finally:

@@ -10,16 +10,16 @@ from typing import Any
 
 from router_gateway.core.errors import UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
-from router_gateway.dispatch.stream import DONE, StreamTap, error_code, generated_text
+from router_gateway.dispatch.stream import StreamTap, error_code, generated_text
 from router_gateway.dispatch.trial import CLIENT_CLOSED, Trial
 from router_gateway.dispatch.upstream import BrokenAnswer, Reply, Upstream
 from router_gateway.dispatch.usage import count_tokens, parse_usage
 
-_HELD_BACK_MAX = 256  # events without content before the first with some
+_HELD_BACK_MAX = 256  # events without content before the batch with the first
 
 
 class Answer:
-    """What the client gets. `content` for a whole answer (or a 400-class refusal); else iterate `events`.
+    """What the client gets. `content` for a whole answer (or a 400-class refusal); else iterate `batches`.
 
     `payload` is `content` parsed. Whoever holds a streamed answer calls `aclose` in the end: it cancels
     an upstream that is still answering, and is harmless otherwise.
@@ -36,8 +36,8 @@ class Answer:
     def streamed(self) -> bool:
         return self.content is None
 
-    def events(self) -> AsyncIterator[bytes]:
-        """Complete server-sent events, `[DONE]` included, once.
+    def batches(self) -> AsyncIterator[list[bytes]]:
+        """Complete server-sent events, `[DONE]` included, once; those that came together in one list.
 
         Raises UpstreamError when the upstream fails half way; the events before it are out already.
         """
@@ -48,13 +48,13 @@ class Answer:
 
 
 class StreamedAnswer(Answer):
-    """An answer that is still coming. `held` are the events up to the first content."""
+    """An answer that is still coming. `held` are the events until the first content, and what came with it."""
 
     def __init__(self, trial: Trial, reply: Reply) -> None:
         super().__init__(trial, reply, content=None, payload=None)
         self._trial = trial
         self._reply = reply
-        self._source = reply.events()
+        self._source = reply.batches()
         choices = trial.call.body.get("n")
         self._tap = StreamTap(
             source=f"endpoint {trial.endpoint.name}",
@@ -62,28 +62,32 @@ class StreamedAnswer(Answer):
             choices=choices if isinstance(choices, int) else 1,
         )
         self._held: list[bytes] = []
+        self._failure: UpstreamError | None = None
 
     async def hold(self) -> None:
-        """Read up to the first content. Raises UpstreamError when none comes."""
+        """Read until the first content is there. Raises UpstreamError when none comes."""
         events_read = 0
-        while not self._tap.has_content:
-            event = await anext(self._source, None)
-            if event is None or event == DONE or events_read == _HELD_BACK_MAX:
+        while True:
+            batch = await anext(self._source, None)
+            events_read += len(batch or ())
+            self._held += self._passed(batch or [])
+            if self._tap.has_content:
+                self._trial.first_byte()
+                return
+            if self._failure is not None:
+                raise self._failure
+            if batch is None or self._tap.done or events_read >= _HELD_BACK_MAX:
                 raise UpstreamError(f"endpoint {self.endpoint.name}: the stream holds no content")
-            events_read += 1
-            if (passed := self._tap.feed(event)) is not None:
-                self._held.append(passed)
-        self._trial.first_byte()
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def batches(self) -> AsyncIterator[list[bytes]]:
         try:
-            for event in self._held:
-                yield event
+            batch: list[bytes] | None = self._held
             self._held = []
-            while (passed := await self._next()) is not None:
-                if passed == DONE:
-                    self.conclude()  # before it is sent: clients hang up on [DONE]
-                yield passed
+            while batch is not None:
+                if self._tap.done:
+                    self.conclude()  # before [DONE] is sent: clients hang up on it
+                yield batch
+                batch = await self._next()
         except UpstreamError as error:
             self.conclude(error)
             raise
@@ -107,20 +111,33 @@ class StreamedAnswer(Answer):
             tokens_output = 0 if usage else self._tap.tokens_output_estimate()
             self._trial.conclude(error, usage=usage, tokens_output=tokens_output)
 
-    async def _next(self) -> bytes | None:
-        """The next event to send, or None at the end."""
-        while True:
+    async def _next(self) -> list[bytes] | None:
+        """The next events to send, or None at the end."""
+        while self._failure is None:
             try:
                 async with asyncio.timeout_at(self._trial.until_s):
-                    event = await anext(self._source, None)
+                    batch = await anext(self._source, None)
             except (TimeoutError, UpstreamError) as error:
                 if self._tap.done:
                     return None  # after [DONE] nothing can go wrong any more
                 raise error if isinstance(error, UpstreamError) else self._trial.timed_out() from None
-            if event is None:
-                return self._tap.close()
-            if not self._tap.done and (passed := self._tap.feed(event)) is not None:
+            if batch is None:
+                owed = self._tap.close()
+                return None if owed is None else [owed]
+            if passed := self._passed(batch):
                 return passed
+        raise self._failure
+
+    def _passed(self, batch: list[bytes]) -> list[bytes]:
+        """What of a batch goes to the client; a failure within it waits until that is sent."""
+        passed: list[bytes] = []
+        try:
+            for event in batch:
+                if not self._tap.done and (kept := self._tap.feed(event)) is not None:
+                    passed.append(kept)
+        except UpstreamError as error:
+            self._failure = error
+        return passed
 
 
 async def begin(trial: Trial, upstream: Upstream) -> Answer:

@@ -93,7 +93,7 @@ class EchoReply:
                 return b""
         return json.dumps(completion(model=self._endpoint.model, text=echo.text, usage=echo.usage)).encode()
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def batches(self) -> AsyncIterator[list[bytes]]:
         echo = self._echo
         stream = list(events(model=self._endpoint.model, text=echo.text, usage=echo.usage))
         match echo.failure:
@@ -104,7 +104,7 @@ class EchoReply:
             case "breaks_off":
                 stream = stream[: 1 + len(echo.text.split()) // 2 + 1]
         for event in stream:
-            yield event
+            yield [event]
         if echo.failure == "breaks_off":
             raise UpstreamError(f"endpoint {self._endpoint.name}: the connection broke")
 

@@ -118,7 +118,7 @@ class WholeReply:
     async def content(self) -> bytes:
         return self._content
 
-    def events(self) -> AsyncIterator[bytes]:
+    def batches(self) -> AsyncIterator[list[bytes]]:
         """Raise UpstreamError: this is no stream."""
         raise UpstreamError("the endpoint answered whole instead of streaming")
 
@@ -143,9 +143,9 @@ class StreamReply:
 
     async def content(self) -> bytes:
         """The rest of the stream in one piece."""
-        return b"".join([piece async for piece in self.events()])
+        return b"".join([event async for batch in self.batches() for event in batch])
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def batches(self) -> AsyncIterator[list[bytes]]:
         """Chunks, the usage chunk, `[DONE]`. Raises UpstreamError when the provider failed or stopped halfway."""
         usage = None
         piece: dict[str, Any] = {}
@@ -156,7 +156,7 @@ class StreamReply:
                 usage = parse_usage(piece.get("usage")) or usage
                 chunk = shape.chunk(piece, wants_usage=self._wants_usage)
                 if chunk is not None and (not _finishes(chunk) or self._finished()):
-                    yield event(chunk)
+                    yield [event(chunk)]
         except Exception as error:
             meaning = understand(error, self._endpoint, secret=self._secret)
             if isinstance(meaning, Refused):  # too late for a refusal: the stream has begun
@@ -169,8 +169,8 @@ class StreamReply:
         if not self._finished():
             raise UpstreamError(f"endpoint {self._endpoint.name}: the stream broke off before the answer was finished")
         if usage is not None:
-            yield event(shape.usage_chunk(piece, usage))
-        yield DONE
+            yield [event(shape.usage_chunk(piece, usage))]
+        yield [DONE]
 
     async def aclose(self) -> None:
         """Hang up; idempotent. litellm's own `aclose` leaves Anthropic's connection open, reading on."""

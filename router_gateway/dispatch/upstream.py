@@ -70,17 +70,18 @@ class Reply(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The upstream's response headers, names in lower case."""
+        """The upstream's response headers; asked for in lower case."""
         ...
 
     async def content(self) -> bytes:
         """The whole body, JSON in OpenAI's shape (an answer or, at status >= 400, an error object)."""
         ...
 
-    def events(self) -> AsyncIterator[bytes]:
+    def batches(self) -> AsyncIterator[list[bytes]]:
         r"""Server-sent events in OpenAI's shape, each complete (b"data: ...\n\n"), `[DONE]` included.
 
-        Raises UpstreamError when the stream breaks off or is no event stream.
+        Those that came together are one batch, never an empty one: what is done once per batch is not done
+        once per token. Raises UpstreamError when the stream breaks off or is no event stream.
         """
         ...
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import socket
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -221,8 +222,17 @@ async def good_whole(exchange):
     await exchange.respond_json(whole())
 
 
+async def events_of(answer) -> AsyncGenerator[bytes]:
+    """The events of an answer or a reply one by one, however they came."""
+    async with aclosing(answer.batches()) as batches:
+        async for batch in batches:
+            assert batch
+            for event in batch:
+                yield event
+
+
 async def collect(answer) -> list[bytes]:
-    return [event async for event in answer.events()]
+    return [event async for event in events_of(answer)]
 
 
 def text_of(events: list[bytes]) -> str:

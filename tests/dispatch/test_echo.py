@@ -6,7 +6,7 @@ from router_gateway.core.errors import UpstreamError
 from router_gateway.core.types import Usage
 from router_gateway.dispatch.echo import Echo, EchoUpstream
 from router_gateway.dispatch.fallback import FallbackDispatcher
-from tests.dispatch.conftest import call, collect, endpoint, text_of
+from tests.dispatch.conftest import call, collect, endpoint, events_of, text_of
 
 
 def dispatcher(**echoes):
@@ -64,7 +64,7 @@ async def test_a_stream_breaks_off_half_way():
     answer = await sender.send(["a", "b"], call(stream=True), attempts.append)
     seen = []
     with pytest.raises(UpstreamError, match="broke"):  # noqa: PT012 - what comes before the error counts
-        async for event in answer.events():
+        async for event in events_of(answer):
             seen.append(event)
     assert text_of(seen).startswith("one two")
     assert len(text_of(seen)) < len("one two three four")

@@ -21,6 +21,7 @@ from tests.dispatch.conftest import (
     delta,
     endpoint,
     error,
+    events_of,
     good_stream,
     good_whole,
     sse,
@@ -213,7 +214,7 @@ async def test_dying_after_content_raises_after_the_events_and_is_estimated(serv
     answer = await dispatcher.send(["a", "b"], sent, attempts.append)
     seen = []
     with pytest.raises(UpstreamError, match="endpoint a"):  # noqa: PT012 - what comes before the error counts
-        async for event in answer.events():
+        async for event in events_of(answer):
             seen.append(event)
     assert text_of(seen) == "some words came"
     assert good.exchanges == []
@@ -337,7 +338,7 @@ async def test_a_client_that_leaves_stops_the_upstream_and_pays_for_what_came(se
     dispatcher = dispatch(endpoint(server.base_url), circuit_limits=CircuitLimits(failures_max=1))
     sent = call(stream=True)
     answer = await dispatcher.send(["a"], sent, attempts.append)
-    events = answer.events()
+    events = events_of(answer)
     assert b"role" in await anext(events)
     await answer.aclose()
     await asyncio.wait_for(server.hung_up.wait(), 5)
@@ -360,7 +361,7 @@ async def test_an_answer_never_read_is_recorded_on_close(serve, dispatch, attemp
 async def test_a_generator_dropped_half_way_is_recorded_once(serve, dispatch, attempts):
     server = await serve(stream_then_wait)
     answer = await dispatch(endpoint(server.base_url)).send(["a"], call(stream=True), attempts.append)
-    events = answer.events()
+    events = events_of(answer)
     await anext(events)
     await events.aclose()  # GeneratorExit
     assert [each.error for each in attempts] == ["client_closed"]
@@ -394,7 +395,7 @@ async def test_a_cancelled_task_is_recorded_once(serve, dispatch, attempts, scri
 async def test_hanging_up_on_done_is_success(serve, dispatch, attempts):
     server = await serve(good_stream)
     answer = await dispatch(endpoint(server.base_url)).send(["a"], call(stream=True), attempts.append)
-    events = answer.events()
+    events = events_of(answer)
     async for event in events:
         if event == DONE:
             break

@@ -18,6 +18,7 @@ from tests.dispatch.conftest import (
     delta,
     endpoint,
     error,
+    events_of,
     good_stream,
     good_whole,
     sse,
@@ -28,7 +29,7 @@ from tests.dispatch.conftest import (
 async def answered(upstream, server, sent, **changes):
     reply = await upstream.open(endpoint(server.base_url, **changes), sent, timeout_s=10)
     try:
-        return [event async for event in reply.events()] if sent.stream else await reply.content()
+        return [event async for event in events_of(reply)] if sent.stream else await reply.content()
     finally:
         await reply.aclose()
 
@@ -265,7 +266,7 @@ async def test_a_stream_that_breaks_gives_what_came_and_then_the_error(serve, pa
 
     server = await serve(script)
     reply = await passthrough.open(endpoint(server.base_url), call(stream=True), timeout_s=10)
-    events = reply.events()
+    events = events_of(reply)
     assert await anext(events) == GOOD_STREAM[0]
     with pytest.raises(UpstreamError, match="the connection broke"):
         await anext(events)
@@ -289,7 +290,7 @@ async def test_closing_a_reply_hangs_up_and_ends_a_pending_read(serve, passthrou
 
     server = await serve(script)
     reply = await passthrough.open(endpoint(server.base_url), call(stream=True), timeout_s=10)
-    events = reply.events()
+    events = events_of(reply)
     await anext(events)
     reading = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0.05)

@@ -14,6 +14,7 @@ from router_gateway.dispatch.stream import StreamTap
 from router_gateway.dispatch.translate import DROPPED_HEADER, LiteLLMUpstream
 from router_gateway.dispatch.upstream import ConnectTimeout, ContextLengthExceeded, UpstreamRefused
 from router_gateway.dispatch.usage import parse_usage
+from tests.dispatch.conftest import events_of
 
 # litellm's pydantic models, built on first use
 pytestmark = pytest.mark.filterwarnings("ignore:.*is using the `ReadOnly` qualifier:UserWarning")
@@ -32,7 +33,7 @@ async def _answer(upstream, anthropic, call, *, model="claude-loopback"):
 
 async def _events(upstream, anthropic, call, *, model="claude-loopback"):
     reply = await upstream.open(anthropic.endpoint(model), call, timeout_s=30)
-    return [event async for event in reply.events()]
+    return [event async for event in events_of(reply)]
 
 
 def _chunks(events):
@@ -46,7 +47,7 @@ async def test_a_whole_answer(upstream, anthropic, make_call):
     assert choice["message"] == {"role": "assistant", "content": "You said: hello", "refusal": None}
     assert choice["finish_reason"] == "stop"
     with pytest.raises(UpstreamError, match="instead of streaming"):
-        reply.events()
+        reply.batches()
 
 
 async def test_anthropics_token_classes_stay_disjoint(upstream, anthropic, make_call):
@@ -192,7 +193,7 @@ async def test_a_stream_that_fails_late_is_never_done(upstream, anthropic, make_
     events = []
 
     async def read() -> None:
-        async for event in reply.events():
+        async for event in events_of(reply):
             events.append(event)
 
     with pytest.raises(UpstreamError) as caught:
@@ -204,7 +205,7 @@ async def test_a_stream_that_fails_late_is_never_done(upstream, anthropic, make_
 
 async def test_closing_hangs_up(upstream, anthropic, make_call):
     reply = await upstream.open(anthropic.endpoint("endless"), make_call(stream=True), timeout_s=30)
-    events = reply.events()
+    events = events_of(reply)
     assert b'"content"' in await anext(events)
     await reply.aclose()
     await anthropic.hung_up.wait()
