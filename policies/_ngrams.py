@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 from zlib import crc32
 
@@ -17,6 +18,8 @@ _CHARACTERS_MAX = 8_000  # of a longer text the first and the last half of this 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PAIR = np.uint64(0x9E3779B97F4A7C15)  # an odd number whose bits look random (Knuth's multiplicative hashing)
 _POWER_ROUNDS = 2
+_REMEMBERED_MAX = 16_384  # checksums of common words: with the next bound, a few megabytes
+_REMEMBERED_CHARACTERS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,8 +95,19 @@ def _terms(text: str) -> tuple[Ints, Ints]:
     if len(text) > _CHARACTERS_MAX:
         text = f"{text[: _CHARACTERS_MAX // 2]} {text[-_CHARACTERS_MAX // 2 :]}"
     words = _WORD.findall(text.lower())
-    one = np.array([crc32(word.encode("utf-8", "surrogatepass")) for word in words], dtype=np.uint64)
+    if not words:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    sums = [_remembered(word) if len(word) <= _REMEMBERED_CHARACTERS_MAX else _checksum(word) for word in words]
+    one = np.array(sums, dtype=np.uint64)
     two = (one[:-1] * _PAIR) ^ one[1:]
-    mixed = (np.concatenate([one, two]) * _PAIR) >> np.uint64(48)
-    bucket, count = np.unique(mixed.astype(np.int64), return_counts=True)
-    return bucket, count
+    bucket = ((np.concatenate([one, two]) * _PAIR) >> np.uint64(48)).astype(np.int64)
+    bucket.sort()
+    edge = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1], [True]]))
+    return bucket[edge[:-1]], edge[1:] - edge[:-1]
+
+
+def _checksum(word: str) -> int:
+    return crc32(word.encode("utf-8", "surrogatepass"))
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED_MAX)(_checksum)

@@ -82,7 +82,7 @@ class Clusters:
         queries = experience.queries
         seen = queries.embedding[np.unique(experience.query)]
         centres = centroids(seen, clusters=self.clusters, seed=self.seed)
-        nearest = _nearest(seen, centres, 1)[0][:, 0]
+        nearest = _Points(centres).nearest(seen, 1)[0][:, 0]
         share = (np.bincount(nearest, minlength=len(centres)) + 1.0 / len(centres)) / (len(seen) + 1.0)
         moments = np.zeros((3, len(centres), len(experience.endpoints)))
         empty = _Cells(
@@ -132,7 +132,7 @@ class Clusters:
         stddev = np.empty_like(quality)
         for start in range(0, len(queries), _BATCH):
             batch = slice(start, start + _BATCH)
-            row, half_square = _nearest(queries.embedding[batch], table.cells.readers, self.top)
+            row, half_square = table.readers.nearest(queries.embedding[batch], self.top)
             weight = np.exp(-self.sharpness * (half_square - half_square[:, :1]))
             quality[batch], stddev[batch] = table.read(row, weight / weight.sum(axis=1, keepdims=True))
         return Scores(endpoints=table.cells.endpoints, quality=quality, stddev=stddev)
@@ -193,7 +193,7 @@ class _Cells:
             weight = 0.5 ** (later / half_life)
             moments *= 0.5 ** (new / half_life)
         seen, row = np.unique(experience.query, return_inverse=True)
-        cluster = _nearest(experience.queries.embedding[seen], self.centres, 1)[0][row, 0]
+        cluster = _Points(self.centres).nearest(experience.queries.embedding[seen], 1)[0][row, 0]
         quality = experience.quality.astype(np.float64)
         for sums, values in zip(moments, (np.ones_like(quality), quality, quality**2), strict=True):
             np.add.at(sums, (cluster, column), weight * values)
@@ -205,6 +205,7 @@ class _Table:
 
     def __init__(self, cells: _Cells, prior_weight: float) -> None:
         self.cells = cells
+        self.readers = _Points(cells.readers)
         s, share = prior_weight, cells.share[:, None]
         count, total, square = cells.moments
         whole = count.sum(axis=0)
@@ -231,14 +232,21 @@ class _Table:
         return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(own + common**2), 0.5)
 
 
-def _nearest(embedding: Floats, centres: Floats, top: int) -> tuple[Ints, Floats]:
-    """The nearest `top` centres of each row, nearest first: their positions and half squared distances, (R, top)."""
-    points = embedding.astype(np.float64)
-    wide = centres.astype(np.float64)
-    cross = np.matmul(points[:, None, :], np.ascontiguousarray(wide.T))[:, 0]
-    half_square = ((points**2).sum(axis=1)[:, None] + (wide**2).sum(axis=1)) / 2 - cross
-    order = np.argsort(half_square, axis=1, kind="stable")[:, :top]
-    return order, np.take_along_axis(half_square, order, axis=1)
+class _Points:
+    """Points (K, d) to look for the nearest of; in double precision, and turned once and not at every look."""
+
+    def __init__(self, points: Floats) -> None:
+        wide = points.astype(np.float64)
+        self._columns = np.ascontiguousarray(wide.T)
+        self._square = (wide**2).sum(axis=1)
+
+    def nearest(self, embedding: Floats, top: int) -> tuple[Ints, Floats]:
+        """The nearest `top` of each row (R, d), nearest first: positions and half squared distances, (R, top)."""
+        rows = embedding.astype(np.float64)
+        cross = np.matmul(rows[:, None, :], self._columns)[:, 0]
+        half_square = ((rows**2).sum(axis=1, keepdims=True) + self._square) / 2 - cross
+        order = np.argsort(half_square, axis=1, kind="stable")[:, :top]
+        return order, half_square[np.arange(len(rows))[:, None], order]
 
 
 def _later(column: Ints, endpoints: int) -> tuple[Ints, Ints]:

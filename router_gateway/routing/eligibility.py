@@ -25,22 +25,37 @@ _PARAM = {"pinned": "model", "tenant": "model", "preferences": "routing", "capab
 
 
 def eligible_endpoints(queries: Sequence[Query], endpoints: Sequence[Endpoint]) -> Mapping[str, Bools]:
-    """Filters in the order they apply, each bool (Q, E); a query's candidates are the AND of all."""
+    """Filters in the order they apply, each bool (Q, E); a query's candidates are the AND of all.
+
+    Filters that keep everything from nobody are one and the same array.
+    """
+    everything = np.ones((len(queries), len(endpoints)), dtype=bool)
+
+    def table(asks: Callable[[Query], bool], passes: Callable[[Query, Endpoint], bool]) -> Bools:
+        if not any(asks(query) for query in queries):
+            return everything
+        return np.array([[passes(query, endpoint) for endpoint in endpoints] for query in queries], dtype=bool)
+
     return {
-        "pinned": _each(queries, endpoints, lambda q, e: q.pinned is None or q.pinned == e.name),
-        "tenant": _each(queries, endpoints, lambda q, e: not q.tenant_allows or _matches(q.tenant_allows, e)),
-        "preferences": _each(queries, endpoints, _preferred),
-        "capability": _each(queries, endpoints, lambda q, e: q.needs <= e.offers),
-        "context": _fits_context(queries, endpoints),
+        "pinned": table(lambda q: q.pinned is not None, lambda q, e: q.pinned is None or q.pinned == e.name),
+        "tenant": table(
+            lambda q: bool(q.tenant_allows), lambda q, e: not q.tenant_allows or _matches(q.tenant_allows, e)
+        ),
+        "preferences": table(_wishes, _preferred),
+        "capability": table(lambda q: bool(q.needs), lambda q, e: q.needs <= e.offers),
+        "context": _fits_context(queries, endpoints, everything),
     }
 
 
 def candidates(filters: Mapping[str, Bools], queries: Sequence[Query]) -> Bools:
     """The AND of all filters; raises NoEligibleEndpoint naming the filter that took a query's last candidate."""
-    remaining: Bools = np.logical_and.reduce(list(filters.values()))
-    refused = np.flatnonzero(~remaining.any(axis=1))
-    if len(refused):
-        raise _refusal(filters, int(refused[0]), queries[int(refused[0])])
+    remaining, *others = filters.values()
+    for mask in others:
+        if mask is not remaining:
+            remaining = remaining & mask
+    if not remaining.any(axis=1).all():
+        refused = int(remaining.any(axis=1).argmin())
+        raise _refusal(filters, refused, queries[refused])
     return remaining
 
 
@@ -71,6 +86,11 @@ def _refusal(filters: Mapping[str, Bools], row: int, query: Query) -> NoEligible
     return NoEligibleEndpoint(message, param=_PARAM[name], code=code)
 
 
+def _wishes(query: Query) -> bool:
+    wish = query.preferences
+    return bool(wish.allowed or wish.ignore or wish.deny_data_collection) or wish.region is not None
+
+
 def _preferred(query: Query, endpoint: Endpoint) -> bool:
     wish = query.preferences
     return (
@@ -81,14 +101,12 @@ def _preferred(query: Query, endpoint: Endpoint) -> bool:
     )
 
 
-def _fits_context(queries: Sequence[Query], endpoints: Sequence[Endpoint]) -> Bools:
-    needed = np.array([q.tokens_input + (q.tokens_output_max or _OUTPUT_TOKENS_RESERVED) for q in queries])
-    return np.asarray(needed[:, None] <= np.array([e.context_tokens_max for e in endpoints])[None, :])
-
-
-def _each(queries: Sequence[Query], endpoints: Sequence[Endpoint], passes: Callable[[Query, Endpoint], bool]) -> Bools:
-    table = [[passes(query, endpoint) for endpoint in endpoints] for query in queries]
-    return np.array(table, dtype=bool).reshape(len(queries), len(endpoints))
+def _fits_context(queries: Sequence[Query], endpoints: Sequence[Endpoint], everything: Bools) -> Bools:
+    needed = [query.tokens_input + (query.tokens_output_max or _OUTPUT_TOKENS_RESERVED) for query in queries]
+    room = [endpoint.context_tokens_max for endpoint in endpoints]
+    if max(needed, default=0) <= min(room, default=0):
+        return everything
+    return np.asarray(np.array(needed)[:, None] <= np.array(room)[None, :])
 
 
 def _matches(globs: tuple[str, ...], endpoint: Endpoint) -> bool:

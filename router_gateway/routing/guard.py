@@ -22,6 +22,11 @@ class Guard:
     z: float = 0.0
     novelty_stddev_max: float = np.inf
 
+    @property
+    def admits_all(self) -> bool:
+        """Whether both bounds are off, so that nothing need be counted."""
+        return self.z <= 0 and self.novelty_stddev_max == np.inf
+
     def admits(self, value: Floats, stddev: Floats, default: int) -> Bools:
         """Bool (Q, E); the default endpoint's column is always true.
 

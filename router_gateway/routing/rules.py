@@ -53,10 +53,12 @@ class InverseGap:
     gamma: float = 200.0
 
     def probabilities(self, value: Floats, eligible: Bools) -> Floats:
-        best = _best(value, eligible)
-        top = np.where(eligible, value, -np.inf).max(axis=1, keepdims=True)
-        gap = np.where(eligible, top - value, 0.0)
+        masked, row = np.where(eligible, value, -np.inf), np.arange(len(value))
+        best = masked.argmax(axis=1)
+        gap = masked[row, best][:, None] - value
         n = eligible.sum(axis=1, keepdims=True)
         penalty = np.multiply(self.gamma, gap, out=np.zeros_like(gap), where=gap > 0)  # infinity · 0 is no number
-        others = np.where(eligible & (best == 0), 1.0 / (n + penalty), 0.0)
-        return np.asarray(others + best * (1.0 - others.sum(axis=1, keepdims=True)))
+        probability = np.where(eligible, 1.0 / (n + penalty), 0.0)
+        probability[row, best] = 0.0
+        probability[row, best] = 1.0 - probability.sum(axis=1)
+        return probability
