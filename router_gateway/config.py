@@ -1,6 +1,6 @@
 """The configuration file and environment as checked models.
 
-Later wins: defaults < YAML < environment (`ROUTER_GATEWAY__SERVER__PORT=9000`). Unknown keys are errors,
+Later wins: defaults < preset < YAML < environment (`ROUTER_GATEWAY__SERVER__PORT=9000`). Unknown keys are errors,
 every mistake is reported at once with its path, and secrets are named by environment variable only.
 """
 
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
 from router_gateway.core.types import Endpoint, WireProtocol
+from router_gateway.presets import PresetSource
 
 REPLAY = "replay"
 """As an endpoint's `base_url`: the bundled replay server answers for it."""
@@ -172,6 +173,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=_ENV_PREFIX, env_nested_delimiter="__")
 
+    preset: Literal["carrot"] | None = None
     state_dir: Path = Path(".router-gateway")
     server: Server = Server()
     ledger: Ledger = Ledger()
@@ -199,8 +201,8 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first, then what the file said; no other source."""
-        return env_settings, init_settings
+        """Environment first, then what the file said, then the preset that they name; no other source."""
+        return env_settings, init_settings, PresetSource(settings_cls)
 
     @property
     def ledger_url(self) -> str:

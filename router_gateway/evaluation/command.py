@@ -28,6 +28,7 @@ from router_gateway.evaluation.results import EvaluationResult, PolicyResult, Se
 from router_gateway.evaluation.runner import Entry, plan, run
 from router_gateway.evaluation.sitting import REFERENCES, Spec
 from router_gateway.evaluation.summary import by_name, summarise
+from router_gateway.presets import PRESETS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,8 +45,8 @@ _VERSIONS = ("router-gateway", "numpy", "scikit-learn", "faiss-cpu", "onnxruntim
 class Options:
     """What `evaluate` is asked to do.
 
-    policies : each `name`, `name:parameter=value:…` or `…@learned` to predict each query's cost; empty for every
-        installed one
+    policies : each `name`, `name:parameter=value:…` or `…@learned` to predict each query's cost, or a preset
+        (`carrot`) in place of a name; empty for every installed one
     pool : endpoints whose own prices are used; empty for the recorded costs
     select : choose parameters inside train where the caller set none
     resamples : of the bootstrap over queries, on the first seed
@@ -199,7 +200,10 @@ def _spec(text: str) -> Spec:
     name, *settings = told.split(":")
     if cost and cost not in COST_KINDS:
         raise ConfigError([f"--policies {text}: costs are {' or '.join(COST_KINDS)}, not {cost!r}"])
-    params: dict[str, Any] = {}
+    preset = PRESETS.get(name, {})
+    chosen = preset.get("policy", {})
+    name, cost = chosen.get("name", name), cost or preset.get("cost_model", "")
+    params: dict[str, Any] = dict(chosen.get("params", {}))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
