@@ -1,16 +1,19 @@
 """What the gateway promises of time and of its end, with a ledger and endpoints of the real kind."""
 
 import asyncio
+import threading
+import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 from starlette.requests import Request
 
 from router_gateway.api.auth import Authenticator
 from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.ids import uuid7
-from router_gateway.core.types import Feedback, Query
+from router_gateway.core.types import Feedback, NamedPolicy, Query, Scores
 from router_gateway.ledger.keys import Keys
 from tests.api.building import EASY, endpoint, running
 from tests.dispatch.conftest import serve  # noqa: F401 - a fixture: upstreams whose answers are scripted
@@ -108,3 +111,36 @@ async def test_the_client_is_told_what_was_left_out_of_its_request(start, serve,
     response = await site.chat(EASY)
     assert response.status_code == 200
     assert response.headers.get("x-router-dropped-params") == told
+
+
+class Watched:
+    """A policy that remembers which threads it ran in and takes `pause_s` for it."""
+
+    def __init__(self):
+        self.threads = []
+        self.pause_s = 0.0
+
+    def score(self, queries):
+        self.threads.append(threading.get_ident())
+        time.sleep(self.pause_s)
+        shape = (len(queries), 1)
+        return Scores(endpoints=("small",), quality=np.full(shape, 0.5, "f4"), stddev=np.zeros(shape, "f4"))
+
+
+async def test_a_policy_that_proved_quick_runs_on_the_loop_until_it_is_slow_once(start):
+    policy = Watched()
+    site = await start(policies={"watched": NamedPolicy(name="watched", version=1, policy=policy)})
+    here = threading.get_ident()
+    assert (await site.chat(EASY)).headers["x-router-reason"] == "scored"
+    assert policy.threads[0] != here
+    for _ in range(1_000):  # on a busy machine not every run counts
+        await site.chat(EASY)
+        if policy.threads[-1] == here:
+            break
+    assert policy.threads[-1] == here
+    policy.pause_s = 0.1
+    await site.chat(EASY)
+    site.gateway.routing_deadline_ms = 50.0
+    late = await site.chat(EASY)
+    assert policy.threads[-1] != here
+    assert late.headers["x-router-reason"] == "fallback:error"

@@ -1,7 +1,8 @@
 """Concurrent requests share the encoder: their texts are embedded together, in one worker thread.
 
 An idle encoder is used at once. While it works, arrivals collect; they form the next batch. So batches
-grow with load by themselves and a lone request never waits for company.
+grow with load by themselves and a lone request never waits for company. An encoder that has proved quick
+(core/pace.py) is run on the spot instead: handing over would cost more than the work.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from router_gateway.core.errors import GatewayError
+from router_gateway.core.pace import Pace
 from router_gateway.core.protocols import Embedder
 from router_gateway.core.types import Floats
 from router_gateway.embedding.cache import CachingEmbedder
@@ -61,6 +63,7 @@ class Batcher:
         self._running: asyncio.Future[list[Floats]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._pace = Pace()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
 
     @property
@@ -76,6 +79,8 @@ class Batcher:
             known = self._embedder.known(text)  # a repeat does not queue behind a running batch
             if known is not None:
                 return known
+        if self._pace.quick and self._running is None and not self._queue:
+            return self._embed([text])[0].copy()
         if len(self._queue) >= self._queue_max:
             self._drop_cancelled()
         if len(self._queue) >= self._queue_max:
@@ -113,7 +118,7 @@ class Batcher:
             self._running.add_done_callback(partial(self._deliver, list(batch.values())))
 
     def _embed(self, texts: list[str]) -> list[Floats]:
-        vectors = self._embedder.embed(texts)
+        vectors = self._pace.run(lambda: self._embedder.embed(texts), units=len(texts))
         if len(vectors) != len(texts):
             raise ValueError(f"the embedder returned {len(vectors)} vectors for {len(texts)} texts")
         return list(vectors)
