@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check imports format migrate e2e real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
+.PHONY: help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -98,6 +98,10 @@ onboarding: $(VENV)/.installed ## Count the labelled prompts that a new endpoint
 
 preference-conditioned: $(VENV)/.installed ## Compare a router trained for all prices with quality minus price
 	@$(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)
+
+bench: $(VENV)/.installed ## Measure speed beside other proxies, a quarter of an hour (installs them, pinned, into the cache)
+	@PYTHONPATH=benchmarks $(BIN)/python -P -m performance \
+	  $(if $(ARGS),,--to docs/results/performance.json --page docs/performance.md) $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway
