@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from router_gateway.core.errors import ConfigError
@@ -15,6 +18,51 @@ BACKENDS: tuple[str, ...] = get_args(Backend)
 _JOBLIB = {"threads": "threading", "processes": "loky", "dask": "dask", "ray": "ray"}
 
 Job = TypeVar("Job")
+Shared = TypeVar("Shared")
+
+_HELD = 2  # shared objects that a process holds at a time: jobs come set by set
+
+
+def run_sharing(
+    work: Callable[[Job, Shared], Any],
+    jobs: Sequence[tuple[str, Job]],
+    shared: Mapping[str, Shared],
+    *,
+    backend: Backend = "processes",
+    workers: int = 2,
+    scheduler: str | None = None,
+) -> Iterator[tuple[int, Any]]:
+    """`run_all` of `work(job, shared[name])` for jobs (name, job).
+
+    Processes read what is shared from a file, once, its arrays mapped read-only; a cluster gets it once. To send it
+    with every job takes longer than many a job.
+    """
+    if not jobs:
+        return
+    with ExitStack() as stack:
+        calls: list[tuple[Any, ...]]
+        if backend == "processes":
+            import joblib
+
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            files = {name: str(Path(folder) / f"{number}.joblib") for number, name in enumerate(shared)}
+            for name, file in files.items():
+                joblib.dump(shared[name], file)
+            calls = [(_with_file, work, job, files[name]) for name, job in jobs]
+        else:
+            calls = [(work, job, shared[name]) for name, job in jobs]
+        yield from _run(calls, backend=backend, workers=workers, scheduler=scheduler, shared=list(shared.values()))
+
+
+def _with_file(work: Callable[[Any, Any], Any], job: object, file: str) -> Any:
+    return work(job, _held(file))
+
+
+@lru_cache(maxsize=_HELD)
+def _held(file: str) -> Any:
+    import joblib
+
+    return joblib.load(file, mmap_mode="r")
 
 
 def run_all(
@@ -24,15 +72,21 @@ def run_all(
     backend: Backend = "processes",
     workers: int = 2,
     scheduler: str | None = None,
-    shared: Sequence[object] = (),
 ) -> Iterator[tuple[int, Any]]:
     """(position in `jobs`, `work(job)`) as they finish.
 
     scheduler : address of a Dask or Ray cluster that runs already; None starts one here, of `workers` processes
-    shared : large objects that many jobs refer to; a Dask cluster gets them once
     Raises ConfigError where the backend's library is not installed.
     """
-    if not jobs:
+    calls = [(work, job) for job in jobs]
+    yield from _run(calls, backend=backend, workers=workers, scheduler=scheduler, shared=())
+
+
+def _run(
+    calls: Sequence[tuple[Any, ...]], *, backend: Backend, workers: int, scheduler: str | None, shared: Sequence[object]
+) -> Iterator[tuple[int, Any]]:
+    """(position, result) of calls (function, *arguments)."""
+    if not calls:
         return  # no cluster for nothing
     from joblib import Parallel, delayed
 
@@ -40,14 +94,14 @@ def run_all(
         # loky replaces a worker that has grown by 300 MB, which a policy's memory may well do, and says so
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
         pool = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
-        yield from pool(delayed(_numbered)(work, at, job) for at, job in enumerate(jobs))
+        yield from pool(delayed(_numbered)(at, *call) for at, call in enumerate(calls))
 
 
-def _numbered(work: Callable[[Job], Any], at: int, job: Job) -> tuple[int, Any]:
+def _numbered(at: int, work: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # as many jobs as cores: a job that also used all cores would only wait
-        return at, work(job)
+        return at, work(*arguments)
 
 
 @contextmanager

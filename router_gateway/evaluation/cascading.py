@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from router_gateway.evaluation.backends import Backend, run_all
+from router_gateway.evaluation.backends import Backend, run_sharing
 from router_gateway.evaluation.cascades import Cascade, chosen, with_cascades
 from router_gateway.evaluation.judging import Bounds, plain
 from router_gateway.evaluation.metrics import aiq_of_hulls, endpoint_points, gap_closed, hull
@@ -33,10 +33,8 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """All policies on one set and seed."""
+    """All policies on one seed."""
 
-    name: str
-    prepared: Prepared
     specs: tuple[Spec, ...]
     seed: int
     count: int
@@ -61,14 +59,10 @@ def cascade_figures(
     and the mean and standard deviation over seeds of the difference of AIQ. `offered` counts the seeds in which
     each cascade was among the `count`, which the train outcomes of the seed decide.
     """
-    jobs = [
-        _Job(name=name, prepared=prepared, specs=tuple(specs), seed=seed, count=count, error=error)
-        for name, prepared in sets.items()
-        for seed in seeds
-    ]
-    done = dict(run_all(_sit, jobs, backend=backend, workers=workers, scheduler=scheduler, shared=list(sets.values())))
+    jobs = [(name, _Job(specs=tuple(specs), seed=seed, count=count, error=error)) for name in sets for seed in seeds]
+    done = dict(run_sharing(_sit, jobs, sets, backend=backend, workers=workers, scheduler=scheduler))
     return {
-        name: plain(_summary([done[at] for at, job in enumerate(jobs) if job.name == name], error)) for name in sets
+        name: plain(_summary([done[at] for at, (own, _) in enumerate(jobs) if own == name], error)) for name in sets
     }
 
 
@@ -101,18 +95,18 @@ def table(name: str, figures: Mapping[str, Any]) -> Table:
     return drawn
 
 
-def _sit(job: _Job) -> dict[str, Any]:
+def _sit(job: _Job, prepared: Prepared) -> dict[str, Any]:
     """One seed: bounds, what was offered, and AIQ without and with cascades by policy."""
-    [exam] = pooled(job.prepared, job.seed)
-    cascades = chosen(job.prepared.table, exam.stages[0], count=job.count, error=job.error)
-    ground = ground_of(job.prepared, [exam], job.prepared.table)
+    [exam] = pooled(prepared, job.seed)
+    cascades = chosen(prepared.table, exam.stages[0], count=job.count, error=job.error)
+    ground = ground_of(prepared, [exam], prepared.table)
     bounds = Bounds.of(ground)
-    wider, offered = _offered(job.prepared, exam, cascades)
+    wider, offered = _offered(prepared, exam, cascades)
     at = np.ix_(offered.test, offered.columns)
     coins = hull(endpoint_points(wider.table.quality[at], wider.table.cost_usd[at]))
     rows = {COINS: (bounds.zero_aiq, aiq_of_hulls(coins, bounds.zero))}
     for spec in job.specs:
-        rows[spec.label] = (_aiq(spec, job.prepared, exam, bounds), _aiq(spec, wider, offered, bounds))
+        rows[spec.label] = (_aiq(spec, prepared, exam, bounds), _aiq(spec, wider, offered, bounds))
     return {
         "zero": bounds.zero_aiq,
         "oracle": bounds.oracle_aiq,

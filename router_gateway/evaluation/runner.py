@@ -16,7 +16,7 @@ from typing import Any
 import router_gateway
 from router_gateway import registry
 from router_gateway.core.errors import GatewayError
-from router_gateway.evaluation.backends import Backend, run_all
+from router_gateway.evaluation.backends import Backend, run_sharing
 from router_gateway.evaluation.prepared import Prepared
 from router_gateway.evaluation.protocols import PROTOCOLS, DoesNotFit, Variant
 from router_gateway.evaluation.selection import select
@@ -94,10 +94,8 @@ def run(
             records[at] = kept
     missing = [at for at in range(len(jobs)) if at not in records]
     advance(len(records), len(jobs))
-    work = [(jobs[at], entries[jobs[at].entry]) for at in missing]
-    for position, record in run_all(
-        _sat, work, backend=backend, workers=workers, scheduler=scheduler, shared=list(entries.values())
-    ):
+    work = [(jobs[at].entry, jobs[at]) for at in missing]
+    for position, record in run_sharing(_sat, work, entries, backend=backend, workers=workers, scheduler=scheduler):
         at = missing[position]
         records[at] = record
         if "failed" not in record:
@@ -106,8 +104,7 @@ def run(
     return [(job, records[at]) for at, job in enumerate(jobs)]
 
 
-def _sat(work: tuple[Job, Entry]) -> dict[str, Any]:
-    job, entry = work
+def _sat(job: Job, entry: Entry) -> dict[str, Any]:
     try:
         if job.spec is None:
             return sit_references(entry.prepared, protocol=job.protocol, seed=job.seed)

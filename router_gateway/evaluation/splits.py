@@ -69,9 +69,8 @@ def partition(table: Benchmark, fractions: Sequence[float], *, seed: int) -> lis
 
 def task_groups(table: Benchmark) -> dict[str, Ints]:
     """Rows by task, for leaving one out: name to ascending rows. At most GROUPS_MAX; small tasks share a part."""
-    names = [
-        f"{d}/{t}" if len(set(table.datasets)) > 1 else t for d, t in zip(table.datasets, table.tasks, strict=True)
-    ]
+    several = len(set(table.datasets)) > 1
+    names = [f"{d}/{t}" if several else t for d, t in zip(table.datasets, table.tasks, strict=True)]
     counts: dict[str, int] = {}
     for name in names:
         counts[name] = counts.get(name, 0) + 1

@@ -1,13 +1,15 @@
 import importlib.util
 import json
+import operator
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.evaluation import runner
-from router_gateway.evaluation.backends import run_all
+from router_gateway.evaluation.backends import run_all, run_sharing
 from router_gateway.evaluation.runner import Entry, plan, run
 from router_gateway.evaluation.sitting import Spec
 
@@ -61,6 +63,17 @@ def test_a_backend_that_is_not_installed_says_how_to_get_it():
 
 def test_nothing_to_do_starts_nothing():
     assert list(run_all(len, [], backend="dask")) == []
+
+
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_jobs_meet_the_shared_thing_they_name(backend):
+    shared = {"ones": np.ones(50_000), "twos": np.full(50_000, 2.0), "small": np.full(2, 3.0)}
+    jobs = [(name, number) for number in range(3) for name in shared]
+    found = dict(run_sharing(operator.mul, jobs, shared, backend=backend, workers=2))
+    assert sorted(found) == list(range(len(jobs)))
+    for at, (name, number) in enumerate(jobs):
+        np.testing.assert_array_equal(found[at], number * shared[name])
+    assert list(run_sharing(operator.mul, [], shared, backend=backend)) == []
 
 
 def test_what_is_known_is_not_done_again(entries, tmp_path):
