@@ -22,6 +22,7 @@ from router_gateway.core.types import (
     Reason,
     Scores,
 )
+from router_gateway.routing.choice import best, drawn, ranked
 from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.threshold import RULE, Duel, duel
@@ -89,10 +90,18 @@ class Router:
     optimism: float = 0.0
     salt: str = ""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The pool's names, in the order of every E axis."""
-        return tuple(endpoint.name for endpoint in self.endpoints)
+    names: tuple[str, ...] = field(init=False, repr=False)
+    """The pool's names, in the order of every E axis."""
+    _default: int = field(init=False, repr=False)
+    _by_name: Ints = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        names = tuple(endpoint.name for endpoint in self.endpoints)
+        if self.default_endpoint not in names:
+            raise ValueError(f"default_endpoint {self.default_endpoint!r} is not in the pool")
+        derived = {"names": names, "_default": names.index(self.default_endpoint), "_by_name": np.argsort(names)}
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
 
     def route(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> list[Decision]:
         """One decision per query.
@@ -137,10 +146,10 @@ class Router:
         worth_usd : float64 (Q,) or scalar, USD
         """
         scores = seen.scores
-        value = scores.quality - seen.cost_usd / np.broadcast_to(worth_usd, len(seen.cost_usd))[:, None]
-        admitted = seen.eligible & self.guard.admits(value, scores.stddev, self._default)
-        admitted = np.where(admitted.any(axis=1, keepdims=True), admitted, seen.eligible)
-        value = value + self.optimism * scores.stddev
+        value = scores.quality - seen.cost_usd / np.asarray(worth_usd).reshape(-1, 1)
+        admitted = self._admitted(seen, value)
+        if self.optimism:
+            value = value + self.optimism * scores.stddev
         probability = self._probabilities(value, seen.columns, admitted)
         for row, pair in seen.duels.items():  # neither dial nor guard has a say
             admitted[row], probability[row] = seen.eligible[row], 0.0
@@ -148,15 +157,17 @@ class Router:
         return Weighed(value=value, admitted=admitted, probability=probability)
 
     def _decide(self, query: Query, row: int, seen: Assessment, weighed: Weighed, worth_usd: float) -> Decision:
-        columns, probability, value = seen.columns[row], weighed.probability[row], weighed.value[row]
-        likeliest = int(columns[probability[columns].argmax()])
+        columns, value, eligible = seen.columns[row].tolist(), weighed.value[row].tolist(), seen.eligible[row].tolist()
+        probability = weighed.probability[row].tolist()
+        likeliest = max(columns, key=probability.__getitem__)
         chosen, propensity = likeliest, 1.0
         if query.preferences.explore:
-            chosen, propensity = self._draw(query, probability)
-        reason = self._reason(chosen, likeliest, value, seen.eligible[row], weighed.admitted[row])
-        if (cause := sole_cause(seen.filters, row)) is not None:
+            chosen = drawn(probability, draw(query.id, self.salt))
+            propensity = probability[chosen]
+        reason = self._reason(chosen, likeliest, value, eligible, weighed.admitted[row])
+        if sum(eligible) == 1 and (cause := sole_cause(seen.filters, row)) is not None:
             reason = _SOLE_REASON[cause]
-        order = self._order(chosen, value, columns, seen.eligible[row])
+        order = tuple(self.names[i] for i in ranked(chosen, value, columns, eligible))
         pair = seen.duels.get(row)
         decision = Decision(
             query_id=query.id,
@@ -168,8 +179,8 @@ class Router:
             quality=tuple(seen.scores.quality[row].tolist()),
             stddev=tuple(seen.scores.stddev[row].tolist()),
             cost_usd=tuple(seen.cost_usd[row].tolist()),
-            probability=tuple(probability.tolist()),
-            eligible=tuple(seen.eligible[row].tolist()),
+            probability=tuple(probability),
+            eligible=tuple(eligible),
             policy=seen.policy,
             rule=self.rule.name if pair is None else RULE,
             worth_usd=worth_usd,
@@ -184,14 +195,14 @@ class Router:
 
         The order starts with the pinned, held or default endpoint where it is eligible; then cheapest first.
         """
-        eligible = candidates(eligible_endpoints([query], self.endpoints), [query])[0]
-        cost_usd = self.cost.expected_usd([query])[0]
-        columns = self._cheapest_first(cost_usd[None, :])[0]
+        eligible = candidates(eligible_endpoints([query], self.endpoints), [query])[0].tolist()
+        cost_usd = self.cost.expected_usd([query])
+        columns = self._cheapest_first(cost_usd)[0].tolist()
         wanted = query.pinned or query.held or self.default_endpoint
         first = self.names.index(wanted) if wanted in self.names else self._default
         if not eligible[first]:
-            first = int(columns[eligible[columns]][0])
-        order = self._order(first, np.zeros(len(eligible)), columns, eligible)
+            first = next(column for column in columns if eligible[column])
+        order = tuple(self.names[i] for i in ranked(first, [0.0] * len(eligible), columns, eligible))
         return Decision(
             query_id=query.id,
             at=datetime.now(UTC),
@@ -199,16 +210,12 @@ class Router:
             order=order,
             propensity=0.0,
             endpoints=self.names,
-            cost_usd=tuple(cost_usd.tolist()),
-            eligible=tuple(eligible.tolist()),
+            cost_usd=tuple(cost_usd[0].tolist()),
+            eligible=tuple(eligible),
             worth_usd=query.preferences.worth_usd or self.worth_usd,
             reason=reason,
             detail=detail,
         )
-
-    @property
-    def _default(self) -> int:
-        return self.names.index(self.default_endpoint)
 
     def _batch(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None) -> Queries:
         return Queries(
@@ -226,36 +233,29 @@ class Router:
 
     def _cheapest_first(self, cost_usd: Floats) -> Ints:
         """Columns by cost, then by name, (Q, E): read in this order, the first of equal values is the cheaper."""
-        by_name = np.broadcast_to(np.argsort(np.argsort(self.names)), cost_usd.shape)
-        return np.lexsort((by_name, cost_usd), axis=1)
+        return self._by_name[np.argsort(cost_usd[:, self._by_name], axis=1, kind="stable")]
+
+    def _admitted(self, seen: Assessment, value: Floats) -> Bools:
+        """Eligible and with evidence enough, (Q, E); where the guard leaves nothing, it has no say."""
+        if self.guard.admits_all:
+            return seen.eligible
+        admitted = seen.eligible & self.guard.admits(value, seen.scores.stddev, self._default)
+        return np.where(admitted.any(axis=1, keepdims=True), admitted, seen.eligible)
 
     def _probabilities(self, value: Floats, columns: Ints, admitted: Bools) -> Floats:
         """The rule sees columns cheapest first; what it says is put back in the pool's order."""
-        sorted_probability = self.rule.probabilities(
-            np.take_along_axis(value, columns, axis=1), np.take_along_axis(admitted, columns, axis=1)
-        )
-        probability = np.empty_like(sorted_probability)
-        np.put_along_axis(probability, columns, sorted_probability, axis=1)
+        row = np.arange(len(value))[:, None]
+        probability = np.empty(value.shape)
+        probability[row, columns] = self.rule.probabilities(value[row, columns], admitted[row, columns])
         return probability
 
-    def _draw(self, query: Query, probability: Floats) -> tuple[int, float]:
-        """Column drawn by the query's id, and its probability."""
-        cumulative = np.cumsum(probability)
-        below = draw(query.id, self.salt) * cumulative[-1]
-        chosen = int(np.searchsorted(cumulative, below, side="right"))
-        return chosen, float(probability[chosen])
-
-    def _reason(self, chosen: int, likeliest: int, value: Floats, eligible: Bools, admitted: Bools) -> Reason:
+    def _reason(
+        self, chosen: int, likeliest: int, value: Sequence[float], eligible: Sequence[bool], admitted: Bools
+    ) -> Reason:
         if chosen != likeliest:
             return "explored"
-        unguarded = int(np.where(eligible, value, -np.inf).argmax())
-        return "guard:low_evidence" if not admitted[unguarded] and chosen == self._default else "scored"
-
-    def _order(self, first: int, value: Floats, columns: Ints, eligible: Bools) -> tuple[str, ...]:
-        """Names, `first` first and then the other eligible endpoints, best value first, cheaper first on ties."""
-        ranked = columns[np.argsort(-value[columns], kind="stable")]
-        rest = [int(i) for i in ranked if eligible[i] and i != first]
-        return tuple(self.names[i] for i in (first, *rest))
+        guarded = chosen == self._default and not admitted[best(value, eligible)]
+        return "guard:low_evidence" if guarded else "scored"
 
     @staticmethod
     def _held(query: Query, decision: Decision) -> Decision:
@@ -268,9 +268,11 @@ class Router:
 
 def _within_bounds(queries: Sequence[Query], eligible: Bools, scores: Scores, cost_usd: Floats) -> Bools:
     """Apply `max_cost_usd`, then `quality_floor`; a bound that would leave nothing yields to what is nearest to it."""
+    wishes = [query.preferences for query in queries]
+    if all(wish.max_cost_usd is None and wish.quality_floor is None for wish in wishes):
+        return eligible
     bounded = eligible.copy()
-    for row, query in enumerate(queries):
-        wish = query.preferences
+    for row, wish in enumerate(wishes):
         if wish.max_cost_usd is not None:
             bounded[row] &= cost_usd[row] <= max(wish.max_cost_usd, cost_usd[row][bounded[row]].min())
         if wish.quality_floor is not None:
