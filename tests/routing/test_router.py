@@ -234,3 +234,8 @@ def test_a_query_that_nothing_can_take_is_refused(bench):
     assert refused.value.code == "context_length_exceeded"
     with pytest.raises(NoEligibleEndpoint):
         router.decline(bench.query(tokens_input=10**6), "fallback:error")
+
+
+def test_a_default_outside_the_pool_is_refused(bench):
+    with pytest.raises(ValueError, match="default_endpoint 'nobody'"):
+        bench.router([[0.5, 0.5]], (0.1, 0.2), default_endpoint="nobody")
