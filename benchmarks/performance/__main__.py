@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     if not sys.platform.startswith("linux"):
         raise BenchmarkError("the benchmark needs Linux: it pins processes to cores and reads /proc")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does: nobody is left running
     cores = machine.two_cores()
     console.print(cores.said)
     started = time.perf_counter()

@@ -20,7 +20,6 @@ from performance.server import Server, start
 from performance.wire import write_requests
 
 DIRECT, FLOOR, ROUTED, PINNED, LITELLM, PORTKEY = "direct", "floor", "routed", "pinned", "litellm", "portkey"
-_STARTS = 3  # of the gateway with its policy fitted
 ALL = (DIRECT, FLOOR, ROUTED, PINNED, LITELLM, PORTKEY)
 
 
@@ -69,9 +68,19 @@ class Contender:
 
 
 def open_all(
-    names: Sequence[str], *, upstream_port: int, cores: Cores, directory: Path, choice: ours.Choice, stack: ExitStack
+    names: Sequence[str],
+    *,
+    upstream_port: int,
+    cores: Cores,
+    directory: Path,
+    choice: ours.Choice,
+    starts: int = 3,
+    stack: ExitStack,
 ) -> tuple[list[Contender], dict[str, Any]]:
-    """Start everyone named; returns those that run, and notes: the gateway's settings, who is left out and why."""
+    """Start everyone named; returns those that run, and notes: the gateway's settings, who is left out and why.
+
+    starts : further ones of the gateway once its policy is fitted; the time to the first answer of each is noted
+    """
     notes: dict[str, Any] = {"left_out": {}}
     opened: dict[str, Contender] = {}
 
@@ -99,11 +108,12 @@ def open_all(
         server = ours.serve(config, notes["gateway"]["port"], key, cores)
         notes["gateway"]["first_ready_s"] = server.ready_s  # the policy was fitted in it
         again = []
-        for _ in range(_STARTS):
+        for _ in range(starts):
             server.stop()
             server = ours.serve(config, notes["gateway"]["port"], key, cores)
             again.append(server.ready_s)
-        notes["gateway"]["ready_s"] = summary(again)
+        if again:
+            notes["gateway"]["ready_s"] = summary(again)
         stack.callback(server.stop)
         for name, model in ((ROUTED, "auto"), (PINNED, ours.PINNED)):
             if name in names:

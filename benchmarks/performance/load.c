@@ -184,7 +184,7 @@ int main(int argc, char **argv) {
         if (!recording && at_s - began_s >= warmup_s && warm >= warmup_requests) recording = 1, from_s = at_s, errors = 0;
         if (recording && requests_max && done >= requests_max) break;
         /* a server that has not answered each connection once is given longer, but not for ever */
-        if (recording && at_s - from_s >= (done >= connections ? seconds : 10 * seconds)) break;
+        if (recording && at_s - from_s >= (done + errors >= connections ? seconds : 10 * seconds)) break;
         if (!recording && at_s - began_s > warmup_s + 30) die("no answers while warming up");
     }
     double elapsed_s = at_s - from_s, mean = 0;

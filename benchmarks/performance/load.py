@@ -68,7 +68,7 @@ def run(
     if done.returncode:
         raise BenchmarkError(done.stderr.strip() or f"the load generator ended with {done.returncode}")
     measured = Measured(**json.loads(done.stdout))
-    if not measured.requests:
+    if not measured.requests + measured.errors:
         raise BenchmarkError(f"no answer in {measured.elapsed_s:.1f} s")
     if measured.errors:
         raise BenchmarkError(

@@ -18,9 +18,8 @@ Say = Callable[[str], None]
 
 _BENCHMARKS = Path(__file__).parents[1]
 _IMPORTS = ("router_gateway.cli", "router_gateway.serving", "router_gateway.api.app", "router_gateway.ledger.ledger")
-_SCRIPTS = ("decision", "index_scale")
 _S_MAX = 900.0
-_ABSENT = ("libtorch", "onnxruntime", "faiss", "litellm")
+_HEAVY = ("libtorch", "onnxruntime", "faiss", "litellm")
 
 
 def measure(cores: Cores, *, postgres: str | None, say: Say) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def started(contenders: Sequence[Contender]) -> dict[str, Any]:
             found[contender.name] = {"ready_s": contender.server.ready_s, "rss_mib": contender.server.rss_mib()}
             if contender.server.name == "router-gateway":
                 pid = contender.server.process.pid
-                found[contender.name]["mapped"] = [name for name in _ABSENT if has_mapped(pid, name)]
+                found[contender.name]["mapped"] = [name for name in _HEAVY if has_mapped(pid, name)]
     return found
 
 

@@ -9,7 +9,7 @@ from performance.contenders import ALL
 from performance.tables import LABELS
 from performance.traffic import SCENARIOS
 
-_WIDE, _HIGH, _DPI = 8.0, 4.2, 150  # inches, dots
+_WIDE, _HIGH, _DPI = 8.0, 4.6, 150  # inches, dots
 _COLOURS = ("#9a9a9a", "#5b4bb5", "#0067a8", "#00798c", "#c24a00", "#8a6500")
 
 
@@ -51,7 +51,7 @@ def _bars(
     axes.set_ylabel(label)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.1), frameon=False)
+    axes.legend(fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.13), frameon=False)
     figure.savefig(path, dpi=_DPI)
     return path
 

@@ -25,6 +25,7 @@ _EVENTS = 52  # of a stream: 50 chunks, usage, [DONE]
 SEQUENTIAL_ROUNDS, SEQUENTIAL_REQUESTS, SEQUENTIAL_WARMUPS = 7, 25, 15
 _ADDED_REQUESTS = 1500
 _ADDED_CONNECTIONS = 4
+_ADDED_WARMUPS = 100
 _LABELS = ("distinct", "repeated")
 _LONG_S = 60.0
 
@@ -36,6 +37,12 @@ def prepare(contenders: Sequence[Contender]) -> None:
         contender.prepare(distinct, label="distinct")
         contender.prepare(distinct, label="distinct", stream=True)
         contender.prepare(distinct[:1], label="repeated")
+    pause_all(contenders)
+
+
+def pause_all(contenders: Sequence[Contender]) -> None:
+    """Stop everyone; `alone` lets one go on."""
+    for contender in contenders:
         if contender.server is not None:
             contender.server.pause()
 
@@ -110,7 +117,7 @@ def added_by_routing(contenders: Sequence[Contender], *, rounds: int, say: Say) 
     for number in range(rounds):
         for contender in pair:
             for label in _LABELS:
-                spent[contender.name, label].append(_cpu_us(contender, label))
+                spent[contender.name, label].append(cpu_us(contender, label, requests=_ADDED_REQUESTS))
         say(f"round {number + 1}: " + ", ".join(f"{a} {b} {own[-1]:.0f} us" for (a, b), own in spent.items()))
     return {
         label: {
@@ -120,6 +127,18 @@ def added_by_routing(contenders: Sequence[Contender], *, rounds: int, say: Say) 
         }
         for label in _LABELS
     }
+
+
+def cpu_us(contender: Contender, label: str, *, requests: int) -> float:
+    """CPU time of one request in microseconds, what it leaves to be done later counted; after some that warm up."""
+    server = contender.server
+    if server is None:
+        raise ValueError(f"{contender.name} has no process")
+    with alone(contender):
+        contender.send(label, connections=_ADDED_CONNECTIONS, seconds=_LONG_S, requests_max=_ADDED_WARMUPS)
+        before = server.settled_cpu_s()
+        measured = contender.send(label, connections=_ADDED_CONNECTIONS, seconds=_LONG_S, requests_max=requests)
+        return 1e6 * (server.settled_cpu_s() - before) / measured.answered
 
 
 def decisions(contenders: Sequence[Contender]) -> dict[str, int]:
@@ -153,16 +172,6 @@ def _throughput_once(contender: Contender, connections: int, stream: bool, secon
         "cpu_us": 1e6 * (after - before) / measured.answered,
         "rss_mib": rss_mib,
     }
-
-
-def _cpu_us(contender: Contender, label: str) -> float:
-    server = contender.server
-    assert server is not None
-    with alone(contender):
-        contender.send(label, connections=_ADDED_CONNECTIONS, seconds=_LONG_S, requests_max=200)
-        before = server.settled_cpu_s()
-        measured = contender.send(label, connections=_ADDED_CONNECTIONS, seconds=_LONG_S, requests_max=_ADDED_REQUESTS)
-        return 1e6 * (server.settled_cpu_s() - before) / measured.requests
 
 
 def _ratios(whole: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def versions() -> dict[str, str | None]:
         "litellm": peers.LITELLM,
         "portkey": peers.PORTKEY,
         "node": _said("node", "--version"),
-        "cc": (_said("cc", "--version") or "").partition("\n")[0] or None,
+        "compiler": (_said("cc", "--version") or "").partition("\n")[0] or None,
         "commit": _commit(),
     }
 
