@@ -60,7 +60,7 @@ class Ledger(_Section):
 class Embedder(_Section):
     """What turns a query into a vector."""
 
-    kind: Literal["onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
+    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
     model: str = "all-MiniLM-L6-v2"
     batch_max: int = Field(8, ge=1, le=1024)
     wait_ms_max: float = Field(0.0, ge=0, le=1000)

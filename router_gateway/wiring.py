@@ -73,10 +73,13 @@ def build_embedder(config: Config) -> Embedder:
     from router_gateway.embedding.hashing import HashingEmbedder
     from router_gateway.embedding.onnx import OnnxEmbedder
     from router_gateway.embedding.sentence import SentenceTransformerEmbedder
+    from router_gateway.embedding.static import StaticEmbedder
 
     settings = config.embedder
     embedder: Embedder
     match settings.kind:
+        case "static":
+            embedder = StaticEmbedder()
         case "hashing":
             embedder = HashingEmbedder()
         case "onnx" | "onnx-int8":

@@ -34,20 +34,24 @@ _KEPT_TEXTS = 10_000
 class Encoder:
     """Which embedder to build, in words that can be sent to another process."""
 
-    kind: Literal["onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
+    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
     model: str = "all-MiniLM-L6-v2"
 
     @classmethod
     def named(cls, kind: str) -> Encoder:
         """The encoder of that kind with its default model. Raises ConfigError for a kind there is not."""
         match kind:
-            case "onnx" | "onnx-int8" | "sentence" | "hashing":
+            case "static" | "onnx" | "onnx-int8" | "sentence" | "hashing":
                 return cls(kind=kind)
             case _:
-                raise ConfigError([f"--embedder {kind}: there are onnx, onnx-int8, sentence and hashing"])
+                raise ConfigError([f"--embedder {kind}: there are static, onnx, onnx-int8, sentence and hashing"])
 
     def build(self) -> Embedder:
         """The embedder, on one thread."""
+        if self.kind == "static":
+            from router_gateway.embedding.static import StaticEmbedder
+
+            return StaticEmbedder()
         if self.kind == "hashing":
             from router_gateway.embedding.hashing import HashingEmbedder
 
