@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from annotated_types import MaxLen, MinLen, doc
+from annotated_types import Gt, Le, MaxLen, MinLen, doc
 
 from router_gateway.core.types import Bools, Floats, Ints, Queries
 
@@ -42,6 +42,27 @@ class Route:
     def texts(self) -> tuple[str, ...]:
         """The description and then the examples."""
         return (self.description, *self.examples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostedModel:
+    """A language model that names the route, behind an OpenAI-compatible URL."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    base_url: Annotated[str, MinLen(8), MaxLen(2_000), doc("https://host/v1; /chat/completions follows it")]
+    model: Annotated[str, MinLen(1), MaxLen(200), doc("what the server calls it")]
+    api_key_env: Annotated[str, MinLen(1), MaxLen(200), doc("the variable that holds its key")] | None = None
+    timeout_ms: Annotated[float, Gt(0), Le(10_000), doc("after which the route is found without it")] = 500.0
+
+    @classmethod
+    def of(cls, model: HostedModel | Mapping[str, Any]) -> Self:
+        """From what JSON or YAML would say of it."""
+        return cls(**(vars(model) if isinstance(model, HostedModel) else model))
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")) or "@" in self.base_url:
+            raise ValueError("base_url must start with http:// or https://, and hold no password")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

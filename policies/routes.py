@@ -12,14 +12,12 @@ from annotated_types import Ge, Gt, Le, MaxLen, doc
 
 from policies._cells import add_outcomes, union
 from policies._moments import shrunk
-from policies._routes import Matcher, Route
+from policies._routes import HostedModel, Matcher, Route
 from policies._store import read_state, write_state
 from router_gateway.core.errors import BadParameters, NotFitted
 from router_gateway.core.experience import Experience
+from router_gateway.core.route_question import OTHER, RouteQuestion
 from router_gateway.core.types import Floats, Ints, Queries, Scores
-
-OTHER = "other"
-"""The route of a query that is like none."""
 
 _BATCH = 256  # queries scored at a time: bounds the (batch, R, 1 + J) arrays
 
@@ -57,8 +55,11 @@ class Routes:
     `advantage_min`, which is added to a_r of the route it was on. So nothing is remembered between requests. What is
     learned from has single turns.
 
+    With `asks`, a language model behind an OpenAI-compatible URL names the route instead: p is 1 for it, and its
+    "other" is ours. Where it does not answer in time, or with no name of ours (`Queries.routes`), it is as above.
+
     Tran et al., 2025, "Arch-Router: aligning LLM routing with human preferences" (arXiv 2506.16655), which asks a
-    language model of 1.5 billion parameters for the route; similarities take its place here.
+    language model of 1.5 billion parameters for the route; similarities take its place here, unless it is hosted.
     """
 
     routes: Annotated[tuple[Route, ...], MaxLen(64), doc("kinds of request and who should answer them")] = ()
@@ -68,9 +69,11 @@ class Routes:
     fading: Annotated[float, Ge(0), Le(1), doc("weight of a turn relative to the next one")] = 0.6
     advantage_min: Annotated[float, Ge(0), Le(2), doc("how much liker another route must be to change to it")] = 0.05
     turns_max: Annotated[int, Ge(1), Le(32), doc("user turns read of a conversation, the newest included")] = 6
+    asks: Annotated[HostedModel | None, doc("a language model that is asked for the route; null asks none")] = None
 
     def __post_init__(self) -> None:
         self.routes = tuple(map(Route.of, self.routes))  # a saved policy brings them as JSON
+        self.asks = None if self.asks is None else HostedModel.of(self.asks)
         names = [*(route.name for route in self.routes), OTHER]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"routes need names of their own, and not {OTHER!r}: {', '.join(twice)}")
@@ -81,6 +84,19 @@ class Routes:
     def texts(self) -> tuple[str, ...]:
         """What `learn_texts` is to be given the vectors of."""
         return tuple(text for route in self.routes for text in route.texts)
+
+    @property
+    def question(self) -> RouteQuestion | None:
+        """What the model of `asks` is to choose between; None where none is to be asked."""
+        if self.asks is None or not self.routes:
+            return None
+        return RouteQuestion(
+            base_url=self.asks.base_url,
+            model=self.asks.model,
+            api_key_env=self.asks.api_key_env,
+            timeout_ms=self.asks.timeout_ms,
+            descriptions={route.name: route.description for route in self.routes},
+        )
 
     def learn_texts(self, texts: Queries) -> Self:
         """Take the vectors of `texts`, in that order."""
@@ -174,9 +190,15 @@ class Routes:
         return _Table(matcher, outcomes, _ranks(self.routes, outcomes.endpoints), self.prior_weight)
 
     def _followed(self, queries: Queries, held: Ints) -> tuple[Floats, Ints]:
-        return self._table().matcher.follow(
+        alike, found = self._table().matcher.follow(
             queries, held, fading=self.fading, advantage_min=self.advantage_min, margin_min=self.margin_min
         )
+        names = [*(route.name for route in self.routes), OTHER]
+        for row, said in enumerate(queries.routes or ()):
+            if said in names:  # nobody else has a say
+                found[row] = names.index(said)
+                alike[row] = np.where(np.arange(alike.shape[1]) == found[row], 0.0, -np.inf)
+        return alike, found
 
     def _table(self) -> _Table:
         if self.table_ is None:

@@ -32,6 +32,7 @@ from router_gateway.core.types import (
 )
 from router_gateway.dispatch.answer import Answer
 from router_gateway.dispatch.fallback import FallbackDispatcher
+from router_gateway.dispatch.route_model import RouteModel
 from router_gateway.dispatch.upstream import Call
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.ledger.ledger import Ledger
@@ -109,6 +110,8 @@ class Gateway:
     meter: Meter
     routing_deadline_ms: float
     learns_output_tokens: bool = True
+    route_models: Mapping[str, RouteModel] = field(default_factory=dict)
+    """By the policy that asks them."""
 
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
@@ -252,6 +255,8 @@ class Gateway:
         try:
             await self.dispatcher.aclose()
             await self.batcher.aclose()
+            for model in self.route_models.values():
+                await model.aclose()
         finally:  # whatever failed to close, what was spent is written down
             self._routing_threads.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(self.ledger.close)

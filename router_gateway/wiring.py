@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 from router_gateway import registry
 from router_gateway.config import REPLAY, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice, api_keys
 from router_gateway.core.errors import PolicyError, SnapshotMismatch
-from router_gateway.core.protocols import Embedder, Rule
+from router_gateway.core.protocols import AsksRouteModel, Embedder, Rule
 from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from router_gateway.api.metrics import PrometheusMeter
     from router_gateway.dispatch.fallback import FallbackDispatcher
+    from router_gateway.dispatch.route_model import RouteModel
     from router_gateway.gateway import Gateway
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
@@ -102,6 +104,15 @@ def open_ledger(config: Config) -> Ledger:
         journal_bytes_max=config.ledger.journal_bytes_max,
         store_text=config.ledger.store_text,
     )
+
+
+def build_route_models(live: Mapping[str, LivePolicy]) -> dict[str, RouteModel]:
+    """The language models that live policies ask for routes, by policy."""
+    from router_gateway.dispatch.route_model import RouteModel
+
+    policies = ((name, policy.current().policy) for name, policy in live.items())
+    asked = {name: policy.question for name, policy in policies if isinstance(policy, AsksRouteModel)}
+    return {name: RouteModel.hosted(question, os.environ) for name, question in asked.items() if question}
 
 
 @contextmanager
@@ -256,12 +267,11 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
     meter = PrometheusMeter(brain.endpoints)
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
-    dispatcher = FallbackDispatcher(
-        {endpoint.name: endpoint for endpoint in brain.endpoints},
-        {"openai": PassthroughUpstream(secrets), "litellm": translating},
-    )
+    upstreams = {"openai": PassthroughUpstream(secrets), "litellm": translating}
+    dispatcher = FallbackDispatcher({endpoint.name: endpoint for endpoint in brain.endpoints}, upstreams)
     settings = config.embedder
     gateway = Gateway(
+        route_models=build_route_models(brain.live),
         routers=brain.routers(),
         default_policy=config.policy.name,
         batcher=Batcher(

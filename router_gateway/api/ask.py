@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from router_gateway.core.errors import ModelNotAllowed, NotFound, RequestError
 from router_gateway.core.protocols import PredictsWins
 from router_gateway.core.types import Query
 from router_gateway.dispatch.usage import count_request_tokens
-from router_gateway.embedding.conversation import earlier_turns, query_text
+from router_gateway.embedding.conversation import earlier_turns, query_text, said_by_both
 from router_gateway.gateway import Ask, Gateway
 from router_gateway.ledger.keys import ApiKey
 
@@ -51,8 +51,10 @@ async def build_ask(
         earlier=_earlier(gateway, policy, messages) if pinned is None else (),
         preferences=options.preferences,
     )
-    if pinned is None and conversation.in_tool_loop(messages):
-        query = await gateway.holds(query)
+    if pinned is None:
+        query = await _with_route(gateway, policy, query, messages)
+        if conversation.in_tool_loop(messages):
+            query = await gateway.holds(query)
     ask = Ask(
         query=query,
         body=body,
@@ -131,3 +133,15 @@ def _check_predicts_wins(gateway: Gateway, policy: str | None, param: str) -> No
 def _earlier(gateway: Gateway, policy: str | None, messages: list[dict[str, Any]]) -> tuple[str, ...]:
     turns_max = gateway.earlier_turns_read(policy)
     return earlier_turns(messages, turns_max=turns_max) if turns_max > 0 else ()
+
+
+async def _with_route(gateway: Gateway, policy: str | None, query: Query, messages: list[dict[str, Any]]) -> Query:
+    """The query with what a route model says of it, where the policy asks one.
+
+    Nothing is known of where that model runs, so it is not shown what asks for a region or denies data collection.
+    """
+    model = gateway.route_models.get((policy or gateway.default_policy).partition("@")[0])
+    wish = query.preferences
+    if model is None or not query.text or wish.deny_data_collection or wish.region is not None:
+        return query
+    return replace(query, route=await model.route(query.id, said_by_both(messages)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from router_gateway.core.experience import Experience
+from router_gateway.core.route_question import RouteQuestion
 from router_gateway.core.types import Attempt, Bools, Floats, Neighbour, Queries, Query, Scores
 
 
@@ -83,6 +84,16 @@ class ReadsConversations(Protocol):
 
     turns_max: int
     """User turns that are read, the newest included; 1 reads no other."""
+
+
+@runtime_checkable
+class AsksRouteModel(Protocol):
+    """What a policy may ask for besides: the route a hosted language model finds, as `Queries.routes`."""
+
+    @property
+    def question(self) -> RouteQuestion | None:
+        """The model and its choices; None asks nobody."""
+        ...
 
 
 class Embedder(Protocol):

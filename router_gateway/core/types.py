@@ -68,7 +68,7 @@ class Query:
     `text` is what is embedded (the conversation's newest user turn), `earlier` are the turns before it, oldest
     first, where the policy reads them; `tokens_input` counts the whole request; `needs` are capabilities such
     as "tools", "json", "vision"; `tenant_allows` are globs (empty: everything); `pinned` names the
-    endpoint the client chose; `held` the one a tool loop must return to.
+    endpoint the client chose; `held` the one a tool loop must return to; `route` is what a route model said.
     """
 
     id: UUID
@@ -82,6 +82,7 @@ class Query:
     pinned: str | None = None
     held: str | None = None
     earlier: tuple[str, ...] = ()
+    route: str | None = None
     preferences: Preferences = field(default_factory=Preferences)
 
 
@@ -95,6 +96,7 @@ class Queries:
     space : name of the embedding space; vectors of two spaces never meet
     earlier : float32 (Q, T, d), what the users said before, oldest first; rows of zeros ahead of those of a shorter
         conversation. None where nobody said anything before, or the policy reads no conversations
+    routes : Q names of what a route model said, each None where it said nothing; None where none was asked
     """
 
     text: tuple[str, ...]
@@ -102,6 +104,7 @@ class Queries:
     tokens_input: Ints
     space: str
     earlier: Floats | None = None
+    routes: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -115,6 +118,7 @@ class Queries:
             tokens_input=self.tokens_input[positions],
             space=self.space,
             earlier=None if self.earlier is None else self.earlier[positions],
+            routes=None if self.routes is None else tuple(self.routes[i] for i in positions),
         )
 
     def expect(self, *, space: str, width: int) -> None:

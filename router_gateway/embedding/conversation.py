@@ -42,6 +42,23 @@ def query_text(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 4000) 
     return clean(text[-chars_max:])
 
 
+def said_by_both(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 8_000) -> list[dict[str, str]]:
+    """What user and assistant said, as `role` and `content`: the newest messages that fit, the last one at least."""
+    said: list[dict[str, str]] = []  # newest first
+    left = chars_max
+    for message in reversed(messages if isinstance(messages, Sequence) else ()):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in ("user", "assistant"):
+            continue
+        text = clean("\n".join(_texts(message.get("content"))).strip())
+        if said and len(text) > left:
+            break
+        if text:
+            said.append({"role": role, "content": text[-chars_max:]})
+            left -= len(text)
+    return said[::-1]
+
+
 def earlier_turns(messages: Sequence[Mapping[str, Any]], *, turns_max: int) -> tuple[str, ...]:
     """Up to `turns_max` user turns before the newest, oldest first: each the text that was embedded in its day."""
     turns: list[str] = []  # newest first

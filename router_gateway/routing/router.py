@@ -224,6 +224,7 @@ class Router:
             tokens_input=np.array([query.tokens_input for query in queries], dtype=np.int64),
             space=self.space,
             earlier=earlier,
+            routes=tuple(query.route for query in queries),
         )
 
     def _score(self, named: NamedPolicy, batch: Queries) -> Scores:
