@@ -267,8 +267,8 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
     meter = PrometheusMeter(brain.endpoints)
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
-    upstreams = {"openai": PassthroughUpstream(secrets), "litellm": translating}
-    dispatcher = FallbackDispatcher({endpoint.name: endpoint for endpoint in brain.endpoints}, upstreams)
+    pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
+    dispatcher = FallbackDispatcher(pool, {"openai": PassthroughUpstream(secrets), "litellm": translating})
     settings = config.embedder
     gateway = Gateway(
         route_models=build_route_models(brain.live),
