@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from router_gateway import config as configuration
+from router_gateway.core.errors import ConfigError
 from router_gateway.core.ids import uuid7
 from router_gateway.evaluation.replay import query_of
 from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
-from router_gateway.wiring import Brain, build_endpoints
+from router_gateway.wiring import Brain, build_endpoints, build_route_models
 
 SHORT, LONG = "Answer with the letter only. Question {}", "Explain step by step how to solve task {}"
 
@@ -92,3 +93,17 @@ def test_a_policy_that_reads_texts_is_shown_them_and_finds_them_in_its_snapshot(
         named = brain("constant", policy=choice).live["routes"].current()
         assert named.version == 1, start
         assert named.policy.texts_.text == (SHORT,)
+
+
+def test_a_policy_that_asks_a_route_model_gets_one_and_a_missing_key_is_told(brain, monkeypatch):
+    asks = {"base_url": "http://127.0.0.1:9/v1", "model": "arch-router", "api_key_env": "TEST_ROUTE_KEY"}
+    routes = [{"name": "sums", "description": SHORT, "endpoints": ["large", "small"]}]
+    choice = {"name": "routes", "params": {"routes": routes, "asks": asks}}
+    live = brain("constant", policy=choice, other_policies=[{"name": "best_on_average"}]).live
+    monkeypatch.delenv("TEST_ROUTE_KEY", raising=False)
+    with pytest.raises(ConfigError, match="TEST_ROUTE_KEY is not set"):
+        build_route_models(live)
+    monkeypatch.setenv("TEST_ROUTE_KEY", "sk-route-0123456789")
+    assert list(build_route_models(live)) == ["routes"]
+    again = brain("constant", policy=choice).live["routes"].current()
+    assert (again.version, again.policy.asks) == (1, live["routes"].current().policy.asks), "from its snapshot"
