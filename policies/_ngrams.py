@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Self
-from zlib import crc32
+from typing import Any, Self
 
 import numpy as np
 
+from policies._terms import BUCKETS, TermMemory, Terms
 from router_gateway.core.types import Floats, Ints
 
-BUCKETS = 2**16
-_CHARACTERS_MAX = 8_000  # of a longer text the first and the last half of this many are read
-_WORD = re.compile(r"\w+|[^\w\s]")
-_PAIR = np.uint64(0x9E3779B97F4A7C15)  # an odd number whose bits look random (Knuth's multiplicative hashing)
 _POWER_ROUNDS = 2
-_REMEMBERED_MAX = 16_384  # checksums of common words: with the next bound, a few megabytes
-_REMEMBERED_CHARACTERS_MAX = 32
+_MEMORY = TermMemory()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,67 +40,67 @@ class Ngrams:
     @classmethod
     def of(cls, texts: Sequence[str], *, width: int, seed: int) -> Self:
         """From distinct or repeated texts; `width` is an upper bound on k."""
-        from scipy.sparse import csr_matrix
         from sklearn.utils.extmath import randomized_svd
         from threadpoolctl import threadpool_limits
 
-        found = [_terms(text) for text in texts]
-        frequency = np.zeros(BUCKETS, dtype=np.int64)
-        for bucket, _ in found:
-            frequency[bucket] += 1
+        found = _MEMORY.read(texts)
+        frequency = np.bincount(_joined(found)[1], minlength=BUCKETS)
         known = np.flatnonzero(frequency > 1)
         place = np.full(BUCKETS, -1, dtype=np.int32)
         place[known] = np.arange(len(known), dtype=np.int32)
         rarity = np.log((1.0 + len(texts)) / (1.0 + frequency[known])).astype(np.float32)
         bare = cls(place=place, rarity=rarity, axes=np.zeros((len(known), 0), dtype=np.float32))
-        rows = [bare._weighed(bucket, count) for bucket, count in found]
-        rows = [(term, weight) for term, weight in rows if weight.any()]
-        width = min(width, len(rows), len(known))
+        matrix = bare._matrix(found)
+        matrix = matrix[np.flatnonzero(np.diff(matrix.indptr))]
+        width = min(width, *matrix.shape)
         if width == 0:
             return bare
-        start = np.cumsum([0, *(len(term) for term, _ in rows)])
-        term, weight = (np.concatenate(column) for column in zip(*rows, strict=True))
-        matrix = csr_matrix((weight, term, start), shape=(len(rows), len(known)))
         with threadpool_limits(limits=1):  # sums of several threads are added in the order in which they finish
             _, _, axes = randomized_svd(matrix, width, n_iter=_POWER_ROUNDS, random_state=seed)
         return cls(place=place, rarity=rarity, axes=np.ascontiguousarray(axes.T, dtype=np.float32))
+
+    def together(self, texts: Sequence[str]) -> Floats:
+        """float32 (len(texts), k): `vectors` of many texts to learn from, faster; last bits may differ."""
+        return np.asarray(self._matrix(_MEMORY.read(texts)) @ self.axes, dtype=np.float32)
 
     def vectors(self, texts: Sequence[str]) -> Floats:
         """float32 (len(texts), k); a text's vector does not depend on the other texts."""
         vectors = np.zeros((len(texts), self.axes.shape[1]), dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
-            term, weight = self._weighed(*_terms(text))
+            term, weight = self._weighed(*_MEMORY.look(text))
             vector[:] = weight @ self.axes[term]
         return vectors
+
+    def _matrix(self, found: Sequence[Terms]) -> Any:
+        """`_weighed` of many texts: float32, sparse (texts, T), without terms that weigh nothing."""
+        from scipy.sparse import csr_matrix
+
+        row, bucket, count = _joined(found)
+        term = self.place[bucket]
+        known = term >= 0
+        row, term = row[known], term[known]
+        weight = (1.0 + np.log(count[known])).astype(np.float32) * self.rarity[term]
+        length = np.sqrt(np.bincount(row, weights=weight.astype(np.float64) ** 2, minlength=len(found)))
+        weight /= np.where(length > 0, length, 1.0).astype(np.float32)[row]
+        matrix = csr_matrix((weight, (row, term)), shape=(len(found), len(self.rarity)))
+        matrix.eliminate_zeros()
+        return matrix
 
     def _weighed(self, bucket: Ints, count: Ints) -> tuple[Ints, Floats]:
         """Known terms of a text and their weights, a unit vector."""
         term = self.place[bucket]
         known = term >= 0
         term = term[known]
-        weight = (1.0 + np.log(count[known])).astype(np.float32) * self.rarity[term]
+        weight = (1.0 + np.log(count[known].astype(np.float64))).astype(np.float32) * self.rarity[term]
         length = np.float32(np.sqrt(np.square(weight).sum()))
         return term, weight / length if length > 0 else weight
 
 
-def _terms(text: str) -> tuple[Ints, Ints]:
-    """Buckets of the words and pairs of neighbouring words of a text, ascending, and how often each occurs."""
-    if len(text) > _CHARACTERS_MAX:
-        text = f"{text[: _CHARACTERS_MAX // 2]} {text[-_CHARACTERS_MAX // 2 :]}"
-    words = _WORD.findall(text.lower())
-    if not words:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    sums = [_remembered(word) if len(word) <= _REMEMBERED_CHARACTERS_MAX else _checksum(word) for word in words]
-    one = np.array(sums, dtype=np.uint64)
-    two = (one[:-1] * _PAIR) ^ one[1:]
-    bucket = ((np.concatenate([one, two]) * _PAIR) >> np.uint64(48)).astype(np.int64)
-    bucket.sort()
-    edge = np.flatnonzero(np.concatenate([[True], bucket[1:] != bucket[:-1], [True]]))
-    return bucket[edge[:-1]], edge[1:] - edge[:-1]
-
-
-def _checksum(word: str) -> int:
-    return crc32(word.encode("utf-8", "surrogatepass"))
-
-
-_remembered = lru_cache(maxsize=_REMEMBERED_MAX)(_checksum)
+def _joined(found: Sequence[Terms]) -> tuple[Ints, Ints, Ints]:
+    """Texts' terms one after the other: which text, bucket, count."""
+    lengths = [len(bucket) for bucket, _ in found]
+    if not sum(lengths):
+        none = np.zeros(0, dtype=np.int64)
+        return none, none, none
+    bucket, count = (np.concatenate(column).astype(np.int64) for column in zip(*found, strict=True))
+    return np.repeat(np.arange(len(found)), lengths), bucket, count

@@ -30,7 +30,8 @@ class Lexical:
     nothing in particular; where no text was kept to learn from, every query gets the endpoint's mean.
 
     `partial_fit` updates the regressions; the dimensions stay as `fit` found them. Beside its own vocabulary it
-    grows by nothing: 4 bytes a term and dimension, at most 64 Ki terms.
+    grows by nothing: 4 bytes a term and dimension, at most 64 Ki terms. What the texts last learned from consist of
+    is remembered for the next fit, of any policy: hashed terms, at most 24 MB.
 
     The penalty and the number of dimensions were chosen by cross-validation inside the training parts of four sets
     of real outcomes, among penalties 3 and 10 and 128 and 192 dimensions.
@@ -106,7 +107,7 @@ class _Model:
         names = (*self.endpoints, *(name for name in experience.endpoints if name not in self.endpoints))
         column = np.array([names.index(name) for name in experience.endpoints], dtype=np.int64)
         seen, row = np.unique(experience.query, return_inverse=True)
-        vectors = self.ngrams.vectors([experience.queries.text[i] for i in seen])
+        vectors = self.ngrams.together([experience.queries.text[i] for i in seen])
         ridge = self.ridge.widened(len(names)).learn(vectors, row, column[experience.endpoint], experience.quality)
         return _Model(names, self.space, self.width, self.ngrams, ridge)
 
@@ -117,6 +118,6 @@ class _Model:
         stddev = np.empty_like(quality)
         for i, z in enumerate(with_intercept(self.ngrams.vectors(queries.text))):
             spread = np.maximum((self.ridge.inverse @ z) @ z, 0.0)  # (G,)
-            quality[i] = np.clip(z @ self._coefficients, 0.0, 1.0)
+            quality[i] = np.minimum(np.maximum(z @ self._coefficients, 0.0), 1.0)
             stddev[i] = np.minimum(np.sqrt(spread[self.ridge.group] * self._noise), 0.5)
         return Scores(endpoints=self.endpoints, quality=quality, stddev=stddev)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -14,6 +15,8 @@ STRATUM_MIN = 10
 """Tasks with fewer prompts are split together: alone they would fall on one side whole."""
 GROUPS_MAX = 32
 """Bound on the parts of leave-one-task-out; the smallest tasks then share parts."""
+
+_RANKS_KEPT = 32  # orders of texts, 8 bytes a text
 
 
 class SealBroken(RuntimeError):
@@ -100,6 +103,14 @@ def endpoints_apart(endpoints: Sequence[str], *, seed: int) -> tuple[Ints, Ints]
 
 def hash_order(texts: Sequence[str], *, salt: str) -> Floats:
     """float64 (n,) in [0, 1): a rank that depends on each text and the salt alone; equal texts rank equal."""
+    return _ranks(tuple(texts), salt)
+
+
+@lru_cache(maxsize=_RANKS_KEPT)
+def _ranks(texts: tuple[str, ...], salt: str) -> Floats:
+    """Kept, because every policy is asked about the same splits; read-only."""
     key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
     digests = (hashlib.blake2b(t.encode("utf-8", "surrogatepass"), key=key, digest_size=8).digest() for t in texts)
-    return np.array([(int.from_bytes(digest, "big") >> 11) / (1 << 53) for digest in digests])
+    ranks = np.array([(int.from_bytes(digest, "big") >> 11) / (1 << 53) for digest in digests])
+    ranks.flags.writeable = False
+    return ranks
