@@ -21,13 +21,15 @@ from typing import Any
 
 from rich.console import Console
 
-from performance import contenders, machine, ours, parts, traffic
+from performance import contenders, machine, ours, parts, scripts, traffic
 from performance.page import write_page
 from performance.problems import BenchmarkError
 from performance.server import upstream
 from performance.versions import versions
 
-SECTIONS = ("http", "sequential", "added", "parts")
+SECTIONS = ("http", "sequential", "added", "parts", "decision")
+_SLOW_SECTIONS = ("scale",)  # only where they are named
+_WITHOUT_TRAFFIC = {"parts", "decision", "scale"}
 
 
 def main() -> int:
@@ -49,7 +51,11 @@ def main() -> int:
     }
     if "parts" in arguments.only:
         results["parts"] = parts.measure(cores, postgres=arguments.postgres, say=console.print)
-    if set(arguments.only) - {"parts"}:
+    if "decision" in arguments.only:
+        results["decision"] = scripts.decision(cores)
+    if "scale" in arguments.only:
+        results["scale"] = scripts.scale(cores)
+    if set(arguments.only) - _WITHOUT_TRAFFIC:
         results |= _with_traffic(arguments, cores, console)
     results["versions"] = versions()
     results["took_s"] = round(time.perf_counter() - started)
@@ -101,7 +107,12 @@ def _names(allowed: Sequence[str]) -> Callable[[str], list[str]]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", type=_names(SECTIONS), default=list(SECTIONS), help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--only",
+        type=_names(SECTIONS + _SLOW_SECTIONS),
+        default=list(SECTIONS),
+        help=", ".join(SECTIONS + _SLOW_SECTIONS),
+    )
     parser.add_argument("--contenders", type=_names(contenders.ALL), default=list(contenders.ALL))
     parser.add_argument("--rounds", type=_positive, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each run of the load generator")

@@ -81,6 +81,13 @@ def _on_its_own(results: dict[str, Any]) -> Iterator[Goal]:
         ),
     ):
         yield _judged(text, form, _at(results, *path), bound, better)
+    policy = _at(results, "decision", "default")
+    whole = _at(results, "decision", "policies", policy, "stages", "whole") if policy else None
+    for text, key, bound in (
+        ("a decision, text to choice, in 250 µs (median)", "p50_us", 250.0),
+        ("and in 600 µs (p99)", "p99_us", 600.0),
+    ):
+        yield _judged(text, "{:.0f} µs", _at(whole or {}, key), bound, at_most)
     mapped = _at(results, "start", ROUTED, "mapped")
     torch = None if mapped is None else float("libtorch" in mapped)
     yield _judged("torch is not loaded (0: it is not)", "{:.0f}", torch, 0, operator.eq)

@@ -60,7 +60,7 @@ def configure(directory: Path, upstream_port: int, choice: Choice) -> tuple[Path
     path = directory / "gateway.yaml"
     path.write_text(yaml.safe_dump(settings))
     loaded = configuration.load(path)
-    rows = choice.rows or (ROWS_FAST if loaded.embedder.kind in _FAST_ENCODERS else ROWS_SLOW)
+    rows = choice.rows or (ROWS_FAST if is_fast(loaded.embedder.kind) else ROWS_SLOW)
     _write_outcomes(directory / "outcomes.parquet", rows)
     return path, {
         "port": loaded.server.port,
@@ -71,6 +71,11 @@ def configure(directory: Path, upstream_port: int, choice: Choice) -> tuple[Path
         "training_rows": rows,
         "is_default": choice.embedder is None and choice.policy is None,
     }
+
+
+def is_fast(kind: str) -> bool:
+    """Whether that encoder embeds tens of thousands of prompts in moments rather than minutes."""
+    return kind in _FAST_ENCODERS
 
 
 def create_key(config: Path) -> str:

@@ -65,6 +65,10 @@ def _sections(results: dict[str, Any], pictures: list[str]) -> list[str]:
     if found := results.get("parts"):
         parts += ["## Parts", tables.encoder_table(found["encoders"]), tables.ledger_table(found["ledger"])]
         parts.append(tables.import_table(found["imports"], found["empty_process_rss_mib"]))
+    if found := results.get("decision"):
+        parts += ["## One decision", _decision(found)]
+    if found := results.get("scale"):
+        parts += ["## Many rows", found.get("left_out") or tables.scale_table(found)]
     if own := results.get("gateway"):
         ready = own["ready_s"]
         parts.append(
@@ -73,3 +77,14 @@ def _sections(results: dict[str, Any], pictures: list[str]) -> list[str]:
             f"{own['first_ready_s']:.1f} s after its very first, in which the policy was fitted."
         )
     return parts
+
+
+def _decision(found: dict[str, Any]) -> str:
+    if "left_out" in found:
+        return f"Left out: {found['left_out']}"
+    told = found["settings"]
+    head = (
+        f"One text of about a hundred tokens, encoder `{told['encoder']}`, {told['endpoints']} endpoints, policies "
+        f"fitted on {told['rows']:,} rows; one thread, no server. The default policy is `{found['default']}`."
+    )
+    return f"{head}\n\n{tables.decision_table(found)}"

@@ -134,6 +134,38 @@ def ledger_table(found: dict[str, Any]) -> str:
     return table(["ledger", "rows a second written", "CPU µs a row", "µs an append to the journal"], rows)
 
 
+def decision_table(found: dict[str, Any]) -> str:
+    """p50 and p99 of one decision by policy; stages as decision.py names them."""
+    stages = {
+        "embed": "the vector",
+        "score": "the policy",
+        "rest": "the rest of routing",
+        "whole": "text to choice",
+    }
+    rows = []
+    for name, own in found["policies"].items():
+        cells = [f"{own['stages'][s]['p50_us']:.0f} / {own['stages'][s]['p99_us']:.0f}" for s in stages]
+        rows.append([f"`{name}`", *cells, f"{own['arrays_mib']:.1f}"])
+    return table(["p50 / p99 in µs", *stages.values(), "MiB of arrays"], rows)
+
+
+def scale_table(found: dict[str, Any]) -> str:
+    """Indexes of knn by the number of rows."""
+    rows = [
+        [
+            f"`{kind}`, {int(count):,} rows",
+            f"{own['p50_us']:,.0f} / {own['p99_us']:,.0f}",
+            f"{own['recall']:.3f}",
+            f"{own['same_decision']:.3f}",
+            f"{own['build_s']:,.1f}",
+            f"{own['index_mib']:,.0f}",
+        ]
+        for count, kinds in found["rows"].items()
+        for kind, own in kinds.items()
+    ]
+    return table(["nearest neighbours", "p50 / p99 in µs", "recall", "same decision", "s to build", "MiB"], rows)
+
+
 def import_table(found: dict[str, Any], empty_mib: float) -> str:
     """Time and memory of imports, above an empty interpreter."""
     rows = [[f"`{name}`", f"{own['seconds']:.2f}", f"{own['rss_mib'] - empty_mib:.0f}"] for name, own in found.items()]
