@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from router_gateway.api import explain, sse, wire
 from router_gateway.api.ask import build_ask
+from router_gateway.api.leaving import ClientGone, UntilGone
 from router_gateway.api.parts import Parts, parts_of, read_body
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, RequestError
@@ -38,7 +39,7 @@ async def chat_completions(request: Request) -> Response:
         if ask.stream:
             return await _stream(request, parts, ask, explained=options.explain)
         return await _whole(request, parts, ask, explained=options.explain)
-    except sse.ClientGone:
+    except ClientGone:
         return Response(status_code=_CLIENT_GONE)
     except GatewayError as error:
         if error.decision is not None:
@@ -49,9 +50,8 @@ async def chat_completions(request: Request) -> Response:
 
 
 async def _whole(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
-    pending = asyncio.ensure_future(parts.gateway.answer(ask))
-    await sse.first(pending, _gone(request), None)
-    served = pending.result()
+    async with UntilGone(request.receive):
+        served = await parts.gateway.answer(ask)
     content = served.answer.content or b""
     if explained and served.answer.status < 400:
         content = _with_routing(content, _routing(parts, ask, served))
@@ -65,7 +65,7 @@ async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) 
     pending = asyncio.ensure_future(parts.gateway.answer(ask, decided.append))
     events = partial(_events, parts, ask, explained)
     try:
-        begun = await sse.first(pending, _gone(request), parts.stream_ping_s)
+        begun = await sse.first(pending, request.receive, parts.stream_ping_s)
     except BaseException:  # content may have come in the very moment that everybody left
         with anyio.CancelScope(shield=True):
             await _abandon(pending)
@@ -160,9 +160,3 @@ def _with_routing(content: bytes, routing: dict[str, Any]) -> bytes:
         return Body.parse(content).amended({"routing": routing})
     except RequestError:  # JSON with a member twice, or NaN: it is paid for, and goes out as it came
         return content
-
-
-async def _gone(request: Request) -> None:
-    """Return when the client has closed the connection (its body has been read already)."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

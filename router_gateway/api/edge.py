@@ -27,20 +27,29 @@ class Clock(Protocol):
     def finished(self, *, api: str, status: int, seconds: float) -> None: ...
 
 
+class InFlight:
+    """How many requests are being answered, by all edges together; `most` is the bound."""
+
+    __slots__ = ("most", "now")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.now = 0
+
+
 class Edge:
-    """Wraps the application.
+    """Wraps the application, or a part of it that is reached by a way of its own.
 
     `request.state.query_id` becomes the id of whatever is decided, `request.state.headers` a place for
     headers that an error response is to carry as well, `request.state.api` the name under which a handler
-    wants its requests timed. Beyond `in_flight_max` requests the next one gets
+    wants its requests timed. Beyond the bound of `in_flight` the next request gets
     a 503; probes are always answered.
     """
 
-    def __init__(self, app: ASGIApp, *, in_flight_max: int, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, *, in_flight: InFlight, clock: Clock) -> None:
         self._app = app
         self._clock = clock
-        self._in_flight_max = in_flight_max
-        self._in_flight = 0
+        self._in_flight = in_flight
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,10 +66,10 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), *ids]
             await send(message)
 
-        if self._in_flight >= self._in_flight_max and not scope["path"].startswith(_PROBES):
+        if self._in_flight.now >= self._in_flight.most and not scope["path"].startswith(_PROBES):
             await error_response(Overloaded("too many requests are in flight"))(scope, receive, sending)
             return
-        self._in_flight += 1
+        self._in_flight.now += 1
         try:
             await self._app(scope, receive, sending)
         except ClientDisconnect:
@@ -71,7 +80,7 @@ class Edge:
                 told = GatewayError("the gateway failed on this request; it has been logged")
                 await error_response(told)(scope, receive, sending)
         finally:
-            self._in_flight -= 1
+            self._in_flight.now -= 1
             if state["api"] is not None:
                 seconds = time.perf_counter() - began
                 self._clock.finished(api=state["api"], status=status or _CLIENT_GONE, seconds=seconds)

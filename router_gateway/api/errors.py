@@ -52,11 +52,12 @@ def error_response(error: GatewayError, headers: dict[str, str] | None = None) -
 
 def install(app: FastAPI) -> None:
     """Register the handlers: FastAPI's own `{"detail": …}` must never leak. What nobody foresaw ends in api/edge.py."""
-    app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(GatewayError, gateway_error)
     app.add_exception_handler(HTTPException, _http_error)
 
 
-def _gateway_error(request: Request, error: Exception) -> Response:
+def gateway_error(request: Request, error: Exception) -> Response:
+    """The response for a GatewayError that a handler raised; what is our own fault is logged."""
     assert isinstance(error, GatewayError)
     if error.status >= 500 and not isinstance(error, UpstreamError):
         log.error("%s: %s", error.code, error.message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -27,6 +28,9 @@ _OUTCOMES = frozenset(
 _PROPENSITY = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
+Metric = TypeVar("Metric", Counter, Histogram)
+
+
 class PrometheusMeter:
     """Implements gateway.Meter on its own registry."""
 
@@ -34,35 +38,55 @@ class PrometheusMeter:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self.registry = CollectorRegistry()
         here = self.registry
-        self._requests = Counter(
-            "router_requests",
-            "Requests answered",
-            ["api", "policy", "model", "provider", "status_class", "stream"],
-            registry=here,
+        self._requests = _Family(
+            Counter(
+                "router_requests",
+                "Requests answered",
+                ["api", "policy", "model", "provider", "status_class", "stream"],
+                registry=here,
+            )
         )
-        self._duration = Histogram(
-            "router_request_duration_seconds",
-            "Until the answer's last byte",
-            ["api", "status_class"],
-            buckets=_SECONDS,
-            registry=here,
+        self._duration = _Family(
+            Histogram(
+                "router_request_duration_seconds",
+                "Until the answer's last byte",
+                ["api", "status_class"],
+                buckets=_SECONDS,
+                registry=here,
+            )
         )
-        self._decisions = Counter("router_decisions", "Routing decisions", ["policy", "model", "reason"], registry=here)
+        self._decisions = _Family(
+            Counter("router_decisions", "Routing decisions", ["policy", "model", "reason"], registry=here)
+        )
         self._propensity = Histogram(
             "router_decision_propensity", "Probability of the chosen endpoint", buckets=_PROPENSITY, registry=here
         )
-        self._overhead = Histogram(
-            "router_overhead_seconds", "Time before the upstream was asked", ["stage"], buckets=_SECONDS, registry=here
+        self._overhead = _Family(
+            Histogram(
+                "router_overhead_seconds",
+                "Time before the upstream was asked",
+                ["stage"],
+                buckets=_SECONDS,
+                registry=here,
+            )
         )
-        self._attempts = Counter(
-            "router_upstream_attempts", "Tries at an endpoint", ["provider", "model", "outcome"], registry=here
+        self._attempts = _Family(
+            Counter("router_upstream_attempts", "Tries at an endpoint", ["provider", "model", "outcome"], registry=here)
         )
-        self._first_byte = Histogram(
-            "router_time_to_first_token_seconds", "Upstream's first byte", ["model"], buckets=_SECONDS, registry=here
+        self._first_byte = _Family(
+            Histogram(
+                "router_time_to_first_token_seconds",
+                "Upstream's first byte",
+                ["model"],
+                buckets=_SECONDS,
+                registry=here,
+            )
         )
-        self._tokens = Counter("router_tokens", "Tokens billed", ["model", "direction", "cache"], registry=here)
-        self._cost = Counter("router_cost_usd", "Money spent upstream", ["model"], registry=here)
-        self._feedback = Counter("router_feedback", "Feedback received", ["source"], registry=here)
+        self._tokens = _Family(
+            Counter("router_tokens", "Tokens billed", ["model", "direction", "cache"], registry=here)
+        )
+        self._cost = _Family(Counter("router_cost_usd", "Money spent upstream", ["model"], registry=here))
+        self._feedback = _Family(Counter("router_feedback", "Feedback received", ["source"], registry=here))
 
     def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Expose a gauge that is read when it is scraped."""
@@ -95,7 +119,7 @@ class PrometheusMeter:
     def answered(self, decision: Decision | None, *, model: str, status: int, stream: bool) -> None:
         """One request of the Chat Completions API was answered, by endpoint `model` or (unserved) not by it."""
         endpoint = self._endpoints.get(model)
-        self._requests.labels(
+        self._requests.of(
             "chat",
             "none" if decision is None else decision.policy,
             "other" if endpoint is None else endpoint.name,
@@ -106,33 +130,49 @@ class PrometheusMeter:
 
     def finished(self, *, api: str, status: int, seconds: float) -> None:
         """The last byte of a response is out, or its client is gone."""
-        self._duration.labels(api, f"{status // 100}xx").observe(seconds)
+        self._duration.of(api, f"{status // 100}xx").observe(seconds)
 
     def decided(self, decision: Decision, timings: Timings) -> None:
-        self._decisions.labels(decision.policy, decision.endpoint, decision.reason).inc()
+        self._decisions.of(decision.policy, decision.endpoint, decision.reason).inc()
         self._propensity.observe(decision.propensity)
         for stage, milliseconds in (("embed", timings.embed_ms), ("route", timings.route_ms)):
-            self._overhead.labels(stage).observe(milliseconds / 1e3)
-        self._overhead.labels("total").observe(timings.overhead_ms / 1e3)
+            self._overhead.of(stage).observe(milliseconds / 1e3)
+        self._overhead.of("total").observe(timings.overhead_ms / 1e3)
 
     def attempted(self, attempt: Attempt) -> None:
         endpoint = self._endpoints[attempt.endpoint]
-        self._attempts.labels(endpoint.provider, attempt.endpoint, _outcome(attempt)).inc()
+        self._attempts.of(endpoint.provider, attempt.endpoint, _outcome(attempt)).inc()
         if attempt.first_byte_ms is not None:
-            self._first_byte.labels(attempt.endpoint).observe(attempt.first_byte_ms / 1e3)
-        self._cost.labels(attempt.endpoint).inc(nusd_to_usd(attempt.cost_nusd))
+            self._first_byte.of(attempt.endpoint).observe(attempt.first_byte_ms / 1e3)
+        self._cost.of(attempt.endpoint).inc(nusd_to_usd(attempt.cost_nusd))
         if attempt.usage is not None:
-            self._tokens.labels(attempt.endpoint, "input", "miss").inc(attempt.usage.tokens_input)
-            self._tokens.labels(attempt.endpoint, "input", "hit").inc(attempt.usage.tokens_cached_input)
-            self._tokens.labels(attempt.endpoint, "input", "write").inc(attempt.usage.tokens_cache_write)
-            self._tokens.labels(attempt.endpoint, "output", "off").inc(attempt.usage.tokens_completion)
+            self._tokens.of(attempt.endpoint, "input", "miss").inc(attempt.usage.tokens_input)
+            self._tokens.of(attempt.endpoint, "input", "hit").inc(attempt.usage.tokens_cached_input)
+            self._tokens.of(attempt.endpoint, "input", "write").inc(attempt.usage.tokens_cache_write)
+            self._tokens.of(attempt.endpoint, "output", "off").inc(attempt.usage.tokens_completion)
 
     def said(self, feedback: Feedback) -> None:
-        self._feedback.labels(feedback.source).inc()
+        self._feedback.of(feedback.source).inc()
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
         return generate_latest(self.registry)
+
+
+class _Family(Generic[Metric]):
+    """A metric whose series are found by their labels in one step; the library's own way takes a lock and copies."""
+
+    __slots__ = ("_family", "_series")
+
+    def __init__(self, family: Metric) -> None:
+        self._family: Metric = family
+        self._series: dict[tuple[str, ...], Metric] = {}
+
+    def of(self, *labels: str) -> Metric:
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = self._family.labels(*labels)
+        return series
 
 
 class _Scraped(Collector):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from router_gateway.api.errors import error_object
+from router_gateway.api.leaving import ClientGone, UntilGone
 from router_gateway.core.errors import GatewayError
 from router_gateway.dispatch.answer import Answer
 from router_gateway.gateway import log_failure
@@ -40,7 +41,9 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            with suppress(ClientGone):
+                async with UntilGone(receive):
+                    await self.stream_response(send)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._events.aclose()
@@ -108,25 +111,15 @@ async def cancel(work: asyncio.Future[Any]) -> None:
         await asyncio.wait({work})
 
 
-async def first(work: asyncio.Future[Any], gone: Awaitable[Any], within_s: float | None) -> bool:
-    """Wait for `work`; False when `within_s` passed first. Cancels `work` and raises when the client is gone."""
-    watcher = asyncio.ensure_future(gone)
+async def first(work: asyncio.Future[Any], receive: Receive, within_s: float) -> bool:
+    """Wait for `work`; False when `within_s` passed first. Cancels `work` and raises ClientGone when the client is."""
     try:
-        await asyncio.wait({work, watcher}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return True
-        if watcher.done():
-            raise ClientGone
-        return False
+        async with UntilGone(receive):
+            await asyncio.wait({work}, timeout=within_s)
+        return work.done()
     except BaseException:
         await cancel(work)
         raise
-    finally:
-        watcher.cancel()
-
-
-class ClientGone(Exception):
-    """The client closed the connection before the answer began; nobody is left to tell."""
 
 
 def _head_of(chunk: bytes) -> dict[str, Any]:
