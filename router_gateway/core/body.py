@@ -27,6 +27,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +141,6 @@ class Body:
     def _past_comma(self, position: int) -> int:
         position = _skip(self._text, position)
         return position + 1 if self._text[position] == "," else position
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _close(text: str, added: list[str]) -> str:

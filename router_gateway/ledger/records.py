@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -37,29 +38,31 @@ def decision_record(
     query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None, store_text: bool
 ) -> Record:
     """`embedding` is float (d,) or (1, d). The text goes in only with `store_text`, its tail when it is long."""
-    row: Row = {field.name: getattr(decision, field.name) for field in fields(Decision)}
-    row |= {
+    row: Row = {
         "query_id": str(decision.query_id),
         "at": decision.at.isoformat(),
         "tenant": _clean(query.tenant),
         "session": None if query.session is None else _clean(query.session),
         "requested_model": _clean(requested_model),
         "endpoint": _clean(decision.endpoint),
-        "order": [_clean(name) for name in decision.order],
-        "endpoints": [_clean(name) for name in decision.endpoints],
+        "order": list(_clean_all(decision.order)),
+        "endpoints": list(_clean_all(decision.endpoints)),
+        "quality": _json_floats(decision.quality),
+        "stddev": _json_floats(decision.stddev),
+        "cost_usd": _json_floats(decision.cost_usd),
+        "probability": _json_floats(decision.probability),
         "eligible": [bool(value) for value in decision.eligible],
         "propensity": float(decision.propensity),
         "worth_usd": float(decision.worth_usd),
         "policy": _clean(decision.policy),
         "rule": _clean(decision.rule),
         "embedding_space": _clean(decision.embedding_space),
+        "reason": decision.reason,
         "embedding": None if embedding is None else pack(embedding),
         "tokens_input": int(query.tokens_input),
         "detail": _clean(decision.detail),
         "text": _clean(query.text[-TEXT_CHARS_MAX:], TEXT_CHARS_MAX) if store_text else None,
     }
-    for name in _FLOAT_LISTS:
-        row[name] = [_json_float(value) for value in row[name]]
     return {"table": "decisions", "row": row}
 
 
@@ -153,7 +156,15 @@ def _clean(text: str, chars_max: int = NAME_CHARS_MAX) -> str:
     return "".join(_REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
-def _json_float(value: float) -> float | str:
-    """JSON has no infinity and no NaN; as a string, `float` reads them back."""
-    value = float(value)
-    return value if math.isfinite(value) else repr(value)
+@lru_cache(maxsize=1024)
+def _clean_all(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A pool has few names, and few orders of them."""
+    return tuple(map(_clean, names))
+
+
+def _json_floats(values: Sequence[float]) -> list[float | str]:
+    """JSON has no infinity and no NaN; as strings, `float` reads them back."""
+    floats = [float(value) for value in values]
+    if all(map(math.isfinite, floats)):
+        return [*floats]
+    return [value if math.isfinite(value) else repr(value) for value in floats]

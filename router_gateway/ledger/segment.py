@@ -22,11 +22,12 @@ from router_gateway.core.ids import uuid7
 SUFFIX = ".journal"
 LINE_BYTES_MAX = 1 << 20
 _COUNT_CHUNK_BYTES = 1 << 20
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """Raise ValueError for a record longer than LINE_BYTES_MAX."""
-    payload = json.dumps(record, separators=(",", ":")).encode("ascii")
+    payload = _to_json(record).encode("ascii")
     line = b"%08x %s\n" % (zlib.crc32(payload), payload)
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"a journal record of {len(line)} bytes exceeds {LINE_BYTES_MAX}")
