@@ -211,13 +211,14 @@ class _Table:
         whole = count.sum(axis=0)
         mean, variance, mean_error = shrunk(whole, total.sum(axis=0), square.sum(axis=0))
         evidence = count + share
-        self._quality = (total + share / 2 + s * mean) / (evidence + s)
-        spread = (square + share / 2 + s * (variance + mean**2)) / (evidence + s) - self._quality**2
+        quality = (total + share / 2 + s * mean) / (evidence + s)
+        spread = (square + share / 2 + s * (variance + mean**2)) / (evidence + s) - quality**2
         drawn = s / (evidence + s)
         part = evidence / (whole + 1.0)
         away = drawn * (1.0 - part)
         self._own = (1.0 - away) ** 2 * np.maximum(spread, 0.0) / evidence + away**2 * variance / (s + 1.0)
-        self._common = drawn * np.sqrt(np.maximum(1.0 - part, 0.0)) * mean_error
+        common = drawn * np.sqrt(np.maximum(1.0 - part, 0.0)) * mean_error
+        self._read = np.stack([quality, common], axis=1)  # (K, 2, E), side by side because they are read together
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Table:
         return self
@@ -226,10 +227,10 @@ class _Table:
         """Quality and stddev, float64 (Q, E), of cells `cluster` (Q, top) by weights (Q, top) that sum to 1."""
         # One product per query, so that a batch gives the bits its rows would.
         once = weight[:, None, :]
-        quality = np.matmul(once, self._quality[cluster])[:, 0]
+        read = np.matmul(weight[:, None, None, :], self._read[cluster].swapaxes(1, 2))[:, :, 0]
         own = np.matmul(once**2, self._own[cluster])[:, 0]
-        common = np.matmul(once, self._common[cluster])[:, 0]
-        return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(own + common**2), 0.5)
+        quality, common = read[:, 0], read[:, 1]
+        return np.minimum(np.maximum(quality, 0.0), 1.0), np.minimum(np.sqrt(own + common**2), 0.5)
 
 
 class _Points:
@@ -245,7 +246,7 @@ class _Points:
         rows = embedding.astype(np.float64)
         cross = np.matmul(rows[:, None, :], self._columns)[:, 0]
         half_square = ((rows**2).sum(axis=1, keepdims=True) + self._square) / 2 - cross
-        order = np.argsort(half_square, axis=1, kind="stable")[:, :top]
+        order = half_square.argsort(axis=1, kind="stable")[:, :top]
         return order, half_square[np.arange(len(rows))[:, None], order]
 
 

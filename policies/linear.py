@@ -113,4 +113,4 @@ class _Model:
         reach = np.matmul(single[:, None, None, :], self._inverse)  # (Q, G, 1, D)
         spread = np.matmul(reach, single[:, None, :, None])[:, :, 0, 0].astype(np.float64)
         doubt = np.maximum(spread, 0.0)[:, self.ridge.group] * self._noise
-        return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(doubt), 0.5)
+        return np.minimum(np.maximum(quality, 0.0), 1.0), np.minimum(np.sqrt(doubt), 0.5)

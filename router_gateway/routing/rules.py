@@ -57,7 +57,8 @@ class InverseGap:
         best = masked.argmax(axis=1)
         gap = masked[row, best][:, None] - value
         n = eligible.sum(axis=1, keepdims=True)
-        penalty = np.multiply(self.gamma, gap, out=np.zeros_like(gap), where=gap > 0)  # infinity · 0 is no number
+        # Infinity · 0 is no number.
+        penalty = self.gamma * np.maximum(gap, 0.0) if self.gamma < np.inf else np.where(gap > 0, np.inf, 0.0)
         probability = np.where(eligible, 1.0 / (n + penalty), 0.0)
         probability[row, best] = 0.0
         probability[row, best] = 1.0 - probability.sum(axis=1)
