@@ -9,7 +9,7 @@ import numpy as np
 
 from router_gateway.core.types import Floats, Ints
 
-STALE_MAX = 200.0
+STALE_MAX = 4.0
 """Silence multiplies a variance by at most this."""
 
 
@@ -23,7 +23,7 @@ class Residuals:
         A = P + sum_i w_i z_i z_i'      b = sum_i w_i r_i z_i      P = diag(1, p, ..., p)
         theta = A^-1 b
         s2    = (1/4 + sum_i w_i r_i² - b' theta) / (1 + sum_i w_i)
-        var   = s2 z' A^-1 z · min(gamma^-k, 200)      k outcomes of other endpoints since its own last one
+        var   = s2 z' A^-1 z · min(gamma^-k, 4)      k outcomes of other endpoints since its own last one
 
     Outcomes are forgotten and P is not. So A stays well conditioned however long one kind of query is all there
     is, and an endpoint that nobody asks returns to the earlier estimate. The imagined answer in P and s2, half

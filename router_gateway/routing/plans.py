@@ -1,0 +1,182 @@
+"""Plans: how much the next request may cost for a budget to be met, per request or per hour, day or month."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from router_gateway.core.types import Floats
+
+_ALLOWED_MAX = 1.15
+"""An allowance leaves the plan's own rate by at most this factor: thrift for a while costs more than it saves."""
+
+
+class Plan(Protocol):
+    """Keeps account of what may be spent."""
+
+    def routed(self, expected_usd: float, *, at_s: float) -> None:
+        """A request arrived and is expected to cost this."""
+        ...
+
+    def settled(self, difference_usd: float, *, at_s: float) -> None:
+        """It came to this much more than expected."""
+        ...
+
+    def allowance_usd(self, *, at_s: float) -> float:
+        """What the next request may cost on average, USD > 0."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """The account, as JSON."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over `state()`. Raises KeyError, TypeError or ValueError for anything else."""
+        ...
+
+
+@dataclass(kw_only=True)
+class PerRequest:
+    """So many USD per request, for as long as there are requests.
+
+        allowance = usd + (usd · requests - spent) / horizon, between usd / 1.15 and 1.15 usd
+
+    What was saved or overspent is thus made good over the next `horizon` requests, whatever their number. What is
+    never spent is not saved up beyond `horizon` requests' worth, or a price cut after a year would be a spree; nor
+    is a debt, or an endpoint that was dear once would be paid for by weeks of bad answers.
+    """
+
+    usd: float
+    horizon: float = 100.0
+    _saved_usd: float = field(init=False, repr=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.usd < np.inf:
+            raise ValueError(f"usd must be positive, not {self.usd}")
+        if not self.horizon >= 1:
+            raise ValueError(f"horizon must be at least 1 request, not {self.horizon}")
+
+    def routed(self, expected_usd: float, *, at_s: float) -> None:
+        self._save(self.usd - expected_usd)
+
+    def settled(self, difference_usd: float, *, at_s: float) -> None:
+        self._save(-difference_usd)
+
+    def _save(self, usd: float) -> None:
+        most = 2.0 * self.horizon * self.usd
+        self._saved_usd = min(max(self._saved_usd + usd, -5.0 * most), most)
+
+    def allowance_usd(self, *, at_s: float) -> float:
+        return _limited(self.usd + self._saved_usd / self.horizon, self.usd)
+
+    def state(self) -> dict[str, Any]:
+        return {"saved_usd": self._saved_usd}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._saved_usd = _finite(state["saved_usd"])
+
+
+def _limited(allowance_usd: float, rate_usd: float) -> float:
+    return min(max(allowance_usd, rate_usd / _ALLOWED_MAX), rate_usd * _ALLOWED_MAX)
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+@dataclass(kw_only=True)
+class PerPeriod:
+    """So many USD per hour, day or any other period, shared out over the requests that are still to come.
+
+        allowance = (usd + carried - spent) / requests still expected, between 1 / 1.15 and 1.15 of the usual rate
+
+    How many are expected is learned: the period is cut into `bins` parts, each of which remembers its requests as an
+    exponential mean over periods, and what came so far today scales what is left of today. What is left over, or
+    overspent, is carried into the next period up to a share `carry` of the budget; the rest is forgotten.
+
+    requests : a guess at the requests of the first period
+    """
+
+    usd: float
+    period_s: float = 86_400.0
+    requests: float = 1_000.0
+    bins: int = 24
+    carry: float = 0.1
+    memory: float = 0.3
+    _profile: Floats = field(init=False, repr=False)
+    _counts: Floats = field(init=False, repr=False)
+    _period: int = field(init=False, repr=False, default=0)
+    _left_usd: float = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("usd", "period_s", "requests"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.bins < 1 or not 0 <= self.carry <= 1 or not 0 < self.memory <= 1:
+            raise ValueError("bins must be at least 1, carry in [0, 1] and memory in (0, 1]")
+        self._profile = np.full(self.bins, self.requests / self.bins)
+        self._counts = np.zeros(self.bins)
+        self._left_usd = self.usd
+
+    def routed(self, expected_usd: float, *, at_s: float) -> None:
+        self._roll(at_s)
+        self._counts[self._bin(at_s)] += 1.0
+        self._left_usd -= expected_usd
+
+    def settled(self, difference_usd: float, *, at_s: float) -> None:
+        self._roll(at_s)
+        self._left_usd -= difference_usd
+
+    def allowance_usd(self, *, at_s: float) -> float:
+        self._roll(at_s)
+        rate = self.usd / max(float(self._profile.sum()), 1.0)
+        return _limited(self._left_usd / max(self.expected_requests(at_s=at_s), 1.0), rate)
+
+    def expected_requests(self, *, at_s: float) -> float:
+        """How many requests are still to come in this period."""
+        self._roll(at_s)
+        now = self._bin(at_s)
+        passed = at_s / self.period_s % 1.0 * self.bins - now
+        before = float(self._profile[:now].sum() + passed * self._profile[now])
+        after = float((1.0 - passed) * self._profile[now] + self._profile[now + 1 :].sum())
+        doubt = 0.1 * float(self._profile.sum())  # one request more or less early on says little
+        return after * (float(self._counts.sum()) + doubt) / (before + doubt)
+
+    def _bin(self, at_s: float) -> int:
+        return min(int(at_s / self.period_s % 1.0 * self.bins), self.bins - 1)
+
+    def _roll(self, at_s: float) -> None:
+        """Close the periods that have ended. Time that goes backwards stays in the present one."""
+        ended = int(at_s // self.period_s) - self._period
+        if ended <= 0:
+            return
+        weight = 1.0 if self._period == 0 else self.memory
+        self._profile = np.maximum((1.0 - weight) * self._profile + weight * self._counts, 1e-3)
+        self._counts = np.zeros(self.bins)
+        most = self.carry * self.usd
+        carried = min(max(self._left_usd, -most), most) if ended == 1 else 0.0
+        self._left_usd = self.usd + carried
+        self._period += ended
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "profile": self._profile.tolist(),
+            "counts": self._counts.tolist(),
+            "period": self._period,
+            "left_usd": self._left_usd,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        profile, counts = (np.array(state[name], dtype=np.float64) for name in ("profile", "counts"))
+        if profile.shape != (self.bins,) or counts.shape != (self.bins,):
+            raise ValueError(f"expected {self.bins} bins")
+        if not np.isfinite(profile).all() or not np.isfinite(counts).all() or min(profile.min(), counts.min()) < 0:
+            raise ValueError("requests out of range")
+        period, left = int(state["period"]), _finite(state["left_usd"])
+        self._profile, self._counts, self._period, self._left_usd = profile, counts, period, left
