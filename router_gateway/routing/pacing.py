@@ -35,7 +35,7 @@ class BudgetPacer:
 
     p is the rule's, so what exploring costs is part of it; `bias` is the ratio of costs settled to costs expected.
     Where every query is alike the programme's answer is the zero router, a coin flip between two endpoints of the
-    hull; the dial then goes to and fro between the two and the plan decides how often.
+    hull: the dial goes to and fro between the two for the share of the time that meets the allowance.
 
     Pure: time and money are told, nothing is read, nothing is drawn. Between `worth_low_usd` and `worth_high_usd` the
     dial is free; the hard limit on spend is not here but in the reservation of money before a call.
@@ -56,6 +56,7 @@ class BudgetPacer:
     bias_memory: float = 200.0
     _rows: deque[tuple[Floats, Floats]] = field(init=False, repr=False)
     _decided: int = field(init=False, repr=False, default=0)
+    _owed: float = field(init=False, repr=False, default=0.0)  # [0, 1): of a turn at the upper of two dials
     _expected_usd: float = field(init=False, repr=False, default=0.0)
     _settled_usd: float = field(init=False, repr=False, default=0.0)
 
@@ -110,16 +111,23 @@ class BudgetPacer:
         return self._spend(appeal, cost, worth_usd)
 
     def _solve(self, allowance_usd: float) -> float:
-        """The dial whose spend is the allowance; between two whose spends enclose it, the lower."""
+        """The dial whose spend is the allowance; of two whose spends enclose it, each for its share of the time."""
         appeal, cost = (np.stack(part) for part in zip(*self._rows, strict=True))
         low, high = np.log(self.worth_low_usd), np.log(self.worth_high_usd)
+        least, most = (self._spend(appeal, cost, float(np.exp(end))) for end in (low, high))
+        if allowance_usd >= most or allowance_usd <= least:
+            return self._bounded(float(np.exp(high if allowance_usd >= most else low)))
         for _ in range(_STEPS):
             middle = (low + high) / 2.0
-            if self._spend(appeal, cost, float(np.exp(middle))) > allowance_usd:
-                high = middle
+            spend = self._spend(appeal, cost, float(np.exp(middle)))
+            if spend > allowance_usd:
+                high, most = middle, spend
             else:
-                low = middle
-        return self._bounded(float(np.exp(low)))
+                low, least = middle, spend
+        self._owed += (allowance_usd - least) / (most - least)  # a coin whose flips are spread evenly
+        upper = self._owed >= 1.0
+        self._owed -= float(upper)
+        return self._bounded(float(np.exp(high if upper else low)))
 
     def _spend(self, appeal: Floats, cost: Floats, worth_usd: float) -> float:
         eligible = np.isfinite(cost)
@@ -136,6 +144,7 @@ class BudgetPacer:
         return {
             "worth_usd": self.worth_usd,
             "decided": self._decided,
+            "owed": self._owed,
             "expected_usd": self._expected_usd,
             "settled_usd": self._settled_usd,
             "rows": [[_json(appeal), _json(cost)] for appeal, cost in self._rows],
@@ -146,7 +155,7 @@ class BudgetPacer:
         """Take over `state()`. Raises SnapshotMismatch, and changes nothing, when it is not such a state."""
         try:
             worth_usd = float(state["worth_usd"])
-            numbers = [float(state[name]) for name in ("expected_usd", "settled_usd")]
+            numbers = [float(state[name]) for name in ("expected_usd", "settled_usd", "owed")]
             decided = int(state["decided"])
             rows = [(_array(appeal, -np.inf), _array(cost, np.inf)) for appeal, cost in state["rows"]]
             if not 0 < worth_usd < np.inf or not np.isfinite(numbers).all() or min(*numbers, decided) < 0:
@@ -157,7 +166,7 @@ class BudgetPacer:
         except (KeyError, TypeError, ValueError) as error:
             raise SnapshotMismatch(f"not a saved BudgetPacer: {error}", hint="start with an empty state") from error
         self.worth_usd, self._decided = self._bounded(worth_usd), decided
-        self._expected_usd, self._settled_usd = numbers
+        self._expected_usd, self._settled_usd, self._owed = numbers
         self._rows = deque(rows, maxlen=self.window)
 
 
