@@ -31,7 +31,7 @@ Seed = Annotated[int, typer.Option(help="Of the split of SOURCE. Choose it befor
 Out = Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
 Embedder = Annotated[
-    str, typer.Option(help="Without --config: onnx, onnx-int8 (quicker), sentence (torch), hashing (no model).")
+    str, typer.Option(help="Without --config: onnx, onnx-int8 (quicker), static (a table), sentence (torch), hashing.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Decide as this configuration does, at its prices.")
