@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
+.PHONY: online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -82,6 +82,8 @@ POLICIES := best_on_average knn knn@learned linear lexical clusters clusters:lea
 # The documentation holds the figures of a whole run only: all four tables, everything else as it is by default.
 WHOLE := $(if $(SOURCES)$(ARGS),,$(filter 4,$(words $(OUTCOMES))))
 
+ONLINE_PEERS := paretobandit==0.1.1 mabwiser==2.7.4
+
 evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES='FILE ...' to choose)
 	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation \
 	  $(if $(WHOLE),--policies $(subst $(space),$(comma),$(strip $(POLICIES))) --pictures docs/images --tables docs/benchmarks.md) $(ARGS)
@@ -102,6 +104,10 @@ preference-conditioned: $(VENV)/.installed ## Compare a router trained for all p
 bench: $(VENV)/.installed ## Measure speed beside other proxies, a quarter of an hour (installs them, pinned, into the cache)
 	@PYTHONPATH=benchmarks $(BIN)/python -P -m performance \
 	  $(if $(ARGS),,--to docs/results/performance.json --page docs/performance.md) $(ARGS)
+
+online: $(VENV)/.installed ## Learn under a budget on one stream with the field's bandits (installs them beside the product)
+	@$(BIN)/python -c 'import mabwiser, pareto_bandit' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt $(ONLINE_PEERS)
+	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/online.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

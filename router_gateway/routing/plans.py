@@ -10,7 +10,7 @@ import numpy as np
 
 from router_gateway.core.types import Floats
 
-_ALLOWED_MAX = 1.15
+_ALLOWED_MAX = 1.2
 """An allowance leaves the plan's own rate by at most this factor: thrift for a while costs more than it saves."""
 
 
@@ -42,7 +42,7 @@ class Plan(Protocol):
 class PerRequest:
     """So many USD per request, for as long as there are requests.
 
-        allowance = usd + (usd · requests - spent) / horizon, between usd / 1.15 and 1.15 usd
+        allowance = usd + (usd · requests - spent) / horizon, between usd / 1.2 and 1.2 usd
 
     What was saved or overspent is thus made good over the next `horizon` requests, whatever their number. What is
     never spent is not saved up beyond `horizon` requests' worth, or a price cut after a year would be a spree; nor
@@ -50,7 +50,7 @@ class PerRequest:
     """
 
     usd: float
-    horizon: float = 100.0
+    horizon: float = 60.0
     _saved_usd: float = field(init=False, repr=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ def _finite(value: Any) -> float:
 class PerPeriod:
     """So many USD per hour, day or any other period, shared out over the requests that are still to come.
 
-        allowance = (usd + carried - spent) / requests still expected, between 1 / 1.15 and 1.15 of the usual rate
+        allowance = (usd + carried - spent) / requests still expected, between 1 / 1.2 and 1.2 of the usual rate
 
     How many are expected is learned: the period is cut into `bins` parts, each of which remembers its requests as an
     exponential mean over periods, and what came so far today scales what is left of today. What is left over, or

@@ -1,0 +1,281 @@
+"""`make online`: the gateway that learns under a budget, against its peers on one stream of real outcomes.
+
+(a) Every learner answers the same stream and is shown only what it chose. "offline": 30 % of the prompts are known
+beforehand with all outcomes, to everybody alike; "cold": no outcome is known, only the prompts. (b) Half way through
+a model gets worse, a price falls, an endpoint fails, a new one appears. (c) A month of traffic with a daily budget,
+against a rule that falls back to the cheapest endpoint when 80 % of the day's budget is spent.
+
+Writes docs/results/online.json and docs/results/budget.json, and the tables between the marks of docs/online.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from online_page import write_page
+from online_peers import MabWiser, ParetoBandit
+from online_stream import Offline, load, month, split
+from rich.console import Console
+
+from policies.bandit import Bandit
+from router_gateway.core.errors import GatewayError
+from router_gateway.core.types import Floats
+from router_gateway.evaluation import online_events as events
+from router_gateway.evaluation.metrics import endpoint_points, hull, oracle_curve, value_at
+from router_gateway.evaluation.online import Learner, Stream, Trace, simulate
+from router_gateway.evaluation.online_gateway import Paced, StepRule, teach_costs
+from router_gateway.routing.pacing import BudgetPacer
+from router_gateway.routing.plans import PerPeriod, PerRequest, Plan
+from router_gateway.routing.rules import Greedy
+from router_gateway.routing.streaming_cost import StreamingLengthCost
+
+BUDGETS_USD = {"tight": 3.0e-4, "middle": 6.62e-4, "loose": 1.87e-3}
+"""Per request: the three of ParetoBandit's own experiments."""
+EVENT_USD = 1.1e-3
+"""Buys the second best answer when the best for the price is gone."""
+OPTIMISM = 1.0
+_RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+EVENTS = ("quality drop", "price cut", "failure", "new endpoint")
+_WINDOW = 50
+_DAY_USD = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One stream and what was known before it."""
+
+    stream: Stream
+    offline: Offline
+    usd: float
+    seed: int
+    known: bool
+
+
+def _costs(setup: Setup) -> StreamingLengthCost:
+    cost = StreamingLengthCost(endpoints=setup.stream.endpoints)
+    return teach_costs(cost, setup.offline.stream, hidden=setup.offline.hidden) if setup.known else cost
+
+
+def ours(setup: Setup, *, plan: Plan | None = None) -> Paced:
+    """Bandit, StreamingLengthCost, Greedy with optimism and BudgetPacer: the preset."""
+    rule = Greedy()
+    pacer = BudgetPacer(plan=plan or PerRequest(usd=setup.usd), rule=rule, optimism=OPTIMISM)
+    return Paced(
+        policy=Bandit().fit(setup.offline.experience(outcomes=setup.known)),
+        cost=_costs(setup),
+        pacer=pacer,
+        rule=rule,
+        space=setup.stream.space,
+        optimism=OPTIMISM,
+    )
+
+
+def mabwiser(setup: Setup, kind: str) -> Paced:
+    """MABWiser's learner on our contexts, behind our costs and our pacer.
+
+    alpha is its default, 1, from a cold start; with outcomes known a tenth of it serves it better.
+    """
+    alpha = 0.1 if setup.known else 1.0
+    base = Bandit().fit(setup.offline.experience(outcomes=False)).model_
+    assert base is not None
+    policy = MabWiser(kind=kind, centre=base.centre, whitening=base.whitening, alpha=alpha, seed=setup.seed)
+    rule = Greedy()
+    return Paced(
+        policy=policy.fit(setup.offline.experience(outcomes=setup.known)),
+        cost=_costs(setup),
+        pacer=BudgetPacer(plan=PerRequest(usd=setup.usd), rule=rule),
+        rule=rule,
+        space=setup.stream.space,
+    )
+
+
+def paretobandit(setup: Setup, prior: str) -> ParetoBandit:
+    return ParetoBandit(setup.stream, setup.usd, prior=prior, seed=setup.seed, offline=setup.offline)
+
+
+LEARNERS: dict[str, Callable[[Setup], Learner]] = {
+    "gateway": ours,
+    "paretobandit": lambda s: paretobandit(s, "offline" if s.known else "none"),
+    "paretobandit, shipped prior": lambda s: paretobandit(s, "shipped"),
+    "MABWiser LinUCB": lambda s: mabwiser(s, "LinUCB"),
+    "MABWiser LinTS": lambda s: mabwiser(s, "LinTS"),
+}
+
+
+def compare(table: Stream, budget: str, known: bool, seed: int) -> list[dict[str, Any]]:
+    """Section (a) for one seed."""
+    offline, stream = split(table, seed)
+    usd = BUDGETS_USD[budget]
+    rows = []
+    for name, build in LEARNERS.items():
+        trace = simulate(build(Setup(stream=stream, offline=offline, usd=usd, seed=seed, known=known)), stream)
+        rows.append({"learner": name, "budget": budget, "known": known, "seed": seed, **_figures(trace, stream, usd)})
+    uniform = np.random.default_rng(seed).integers(0, len(stream.endpoints), len(stream))
+    at = np.arange(len(stream))
+    chance = Trace(
+        chosen=uniform,
+        quality=stream.quality[at, uniform].astype(np.float64),
+        cost_usd=stream.cost_usd[at, uniform],
+        decide_s=np.zeros(len(stream)),
+        learn_s=np.zeros(len(stream)),
+    )
+    return [
+        *rows,
+        {"learner": "random", "budget": budget, "known": known, "seed": seed, **_figures(chance, stream, usd)},
+    ]
+
+
+def _figures(trace: Trace, stream: Stream, usd: float) -> dict[str, Any]:
+    spend = float(trace.cost_usd.mean())
+    zero = hull(endpoint_points(stream.quality, stream.cost_usd))
+    best = oracle_curve(stream.quality, stream.cost_usd)
+    reward = float(trace.quality.mean())
+    return {
+        "reward": reward,
+        "reward_total": float(trace.quality.sum()),
+        "spend_of_budget": spend / usd,
+        "over_zero_at_spend": reward - float(value_at(zero, spend)),
+        "zero_at_budget": float(value_at(zero, usd)),
+        "regret_to_oracle": (float(value_at(best, usd)) - reward) * len(trace),
+        "decide_ms": float(np.median(trace.decide_s)) * 1e3,
+        "learn_ms": float(np.median(trace.learn_s)) * 1e3,
+    }
+
+
+def happens(table: Stream, event: str, seed: int) -> list[dict[str, Any]]:
+    """Section (b) for one seed: ours and paretobandit, both with the offline part."""
+    offline, stream = split(table, seed)
+    half, usd = len(stream) // 2, BUDGETS_USD["middle"]
+    names = [endpoint.name for endpoint in stream.endpoints]
+    mistral, pro, flash = (next(i for i, n in enumerate(names) if word in n) for word in ("mistral", "pro", "flash"))
+    known = offline
+    changed, right = stream, flash
+    if event == "quality drop":
+        changed = events.quality_drop(stream, mistral, at=half, share=0.18)
+    elif event == "price cut":
+        changed, right = events.price_cut(stream, pro, at=half, factor=0.02), pro
+    elif event == "failure":
+        changed = events.failure(stream, mistral, at=half)
+    else:
+        changed, known, right = events.newcomer(stream, mistral, at=half), offline.without(mistral), mistral
+    usd = EVENT_USD if event in ("quality drop", "failure") else usd
+    rows = []
+    for name in ("gateway", "paretobandit"):
+        trace = simulate(LEARNERS[name](Setup(stream=changed, offline=known, usd=usd, seed=seed, known=True)), changed)
+        hits = (trace.chosen == right).astype(float)
+        rows.append(
+            {
+                "learner": name,
+                "event": event,
+                "seed": seed,
+                "recovered_after": events.recovery_requests(hits, at=half, window=_WINDOW, target=0.5),
+                "reward_after": float(trace.quality[half:].mean()),
+                "reward_next_200": float(trace.quality[half : half + 200].mean()),
+                "spend_of_budget_after": float(trace.cost_usd[half:].mean()) / usd,
+            }
+        )
+    return rows
+
+
+def a_month(table: Stream, seed: int) -> dict[str, Any]:
+    """Section (c) for one seed: the pacer, then the step rule at the daily budget that makes it spend as much."""
+    offline, stream = split(table, seed)
+    traffic = month(stream, seed=seed, per_day=250)
+    setup = Setup(stream=traffic, offline=offline, usd=_DAY_USD, seed=seed, known=True)
+    paced = simulate(ours(setup, plan=PerPeriod(usd=_DAY_USD, requests=200)), traffic)
+    total = float(paced.cost_usd.sum())
+    budget, step = _DAY_USD, paced
+    for _ in range(3):
+        learner = StepRule(inner=ours(setup), worth_usd=10.0, day_usd=budget, share=0.8)
+        step = simulate(learner, traffic)
+        budget *= total / float(step.cost_usd.sum())
+    return {
+        "seed": seed,
+        "requests": len(traffic),
+        "spend_of_budget": total / (30 * _DAY_USD),
+        "quality": float(paced.quality.mean()),
+        "step_quality": float(step.quality.mean()),
+        "step_spend_of_paced": float(step.cost_usd.sum()) / total,
+        "days_over_102": int((_by_day(paced, traffic) > 1.02 * _DAY_USD).sum()),
+    }
+
+
+def _by_day(trace: Trace, stream: Stream) -> Floats:
+    day = (stream.at_s // 86_400).astype(int)
+    return np.bincount(day, weights=trace.cost_usd, minlength=30).astype(np.float64)
+
+
+def main() -> int:
+    arguments, console = _arguments(), Console()
+    started = time.perf_counter()
+    table = load(arguments.data)
+    pool = Parallel(n_jobs=arguments.workers)
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        found = _one_seed(pool, table, seed, arguments)
+        _add(_RESULTS / "online.json", len(table), {k: found[k] for k in ("compared", "events") if k in found})
+        _add(_RESULTS / "budget.json", len(table), {k: found[k] for k in ("months",) if k in found})
+        console.print(f"seed {seed}: {time.perf_counter() - started:.0f} s since the start")
+    write_page(_RESULTS, console)
+    return 0
+
+
+def _one_seed(pool: Parallel, table: Stream, seed: int, arguments: argparse.Namespace) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    if "a" in arguments.parts:
+        settings = [(budget, known) for known in (True, False) for budget in BUDGETS_USD]
+        found["compared"] = _flat(pool(delayed(compare)(table, budget, known, seed) for budget, known in settings))
+    if "b" in arguments.parts:
+        found["events"] = _flat(pool(delayed(happens)(table, event, seed) for event in EVENTS))
+    if "c" in arguments.parts and seed < arguments.months:
+        found["months"] = [a_month(table, seed)]
+    return found
+
+
+def _flat(rows: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for part in rows for row in part]
+
+
+def _add(path: Path, queries: int, found: dict[str, list[Any]]) -> None:
+    """Put the rows of these seeds in the place of any earlier ones; a run that is killed keeps what it had."""
+    if not found:
+        return
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    for part, rows in found.items():
+        fresh = {row["seed"] for row in rows}
+        found[part] = [row for row in before.get(part, []) if row["seed"] not in fresh] + rows
+    facts = {"command": "make online", "queries": queries, "versions": _versions(), "optimism": OPTIMISM}
+    path.write_text(json.dumps(before | facts | found, indent=1, allow_nan=False) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {n: version(n) for n in ("numpy", "paretobandit", "mabwiser")}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data/fourtier.parquet", help="else the package's own outcomes")
+    parser.add_argument("--parts", default="abc", help="which of the three to run")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--months", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except GatewayError as error:
+        sys.exit(f"error: {error.message} {error.hint or ''}")
