@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -59,10 +60,14 @@ def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigError(["ledger.url: a ledger in memory would be lost"], hint="for example sqlite:///ledger.db")
     Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, hide_parameters=True)
+    engine = create_engine(url, hide_parameters=True, json_serializer=_to_json)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
@@ -95,6 +100,7 @@ def _open_postgres(url: URL) -> Engine:
         return create_engine(
             url,
             hide_parameters=True,
+            json_serializer=_to_json,
             pool_size=4,
             max_overflow=4,
             pool_pre_ping=True,

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import numpy as np
 
-from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query, Usage
+from router_gateway.core.types import Attempt, Comparison, Decision, Feedback, Floats, Query, Revocation, Usage
 from router_gateway.ledger import tables
 
 Record = dict[str, Any]
@@ -28,8 +28,8 @@ NAME_CHARS_MAX = 1_000
 TEXT_CHARS_MAX = 65_536
 _COMMENT_CHARS_MAX = 10_000
 _REPLACEMENT = "\ufffd"
-_TABLES = {table.name: table for table in (tables.decisions, tables.attempts, tables.feedback)}
-_COLUMNS = {name: frozenset(table.columns.keys()) - {"seq"} for name, table in _TABLES.items()}
+JOURNALLED = (tables.decisions, tables.attempts, tables.feedback, tables.comparisons, tables.feedback_revocations)
+_COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
 _FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
 _USAGE = tuple(field.name for field in fields(Usage))
 
@@ -53,7 +53,7 @@ def decision_record(
         "probability": _json_floats(decision.probability),
         "eligible": [bool(value) for value in decision.eligible],
         "propensity": float(decision.propensity),
-        "worth_usd": float(decision.worth_usd),
+        "worth_usd": _json_floats([decision.worth_usd])[0],  # a dial at infinity: quality alone counts
         "policy": _clean(decision.policy),
         "rule": _clean(decision.rule),
         "embedding_space": _clean(decision.embedding_space),
@@ -100,6 +100,30 @@ def feedback_record(feedback: Feedback) -> Record:
     return {"table": "feedback", "row": row}
 
 
+def comparison_record(comparison: Comparison) -> Record:
+    """The comparison as it is."""
+    row: Row = {
+        "id": str(comparison.id),
+        "query_id": str(comparison.query_id),
+        "at": comparison.at.isoformat(),
+        "better": _clean(comparison.better),
+        "worse": _clean(comparison.worse),
+        "source": comparison.source,
+        "tenant": _clean(comparison.tenant),
+    }
+    return {"table": "comparisons", "row": row}
+
+
+def revocation_record(revocation: Revocation) -> Record:
+    """The revocation as it is."""
+    row: Row = {
+        "id": str(revocation.id),
+        "at": revocation.at.isoformat(),
+        "tenant": _clean(revocation.tenant),
+    }
+    return {"table": "feedback_revocations", "row": row}
+
+
 def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
     """Table name and row of a record read back. Raises ValueError when it is not one of ours."""
     try:
@@ -110,6 +134,10 @@ def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
             if key in row:
                 row[key] = UUID(row[key])
         row["at"] = datetime.fromisoformat(row["at"])
+        if not isinstance(row.get("cost_nusd", 0), int):
+            raise ValueError("a cost of more than 64 bits")
+        if "worth_usd" in row:
+            row["worth_usd"] = float(row["worth_usd"])
         if row.get("embedding") is not None:
             row["embedding"] = base64.b64decode(row["embedding"], validate=True)
     except (KeyError, TypeError, AttributeError) as error:

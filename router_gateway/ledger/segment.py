@@ -1,6 +1,6 @@
 """One append-only file of the journal, and the format of its lines.
 
-A line is the CRC-32 of the payload in eight hex digits, a space, the payload (compact ASCII JSON) and
+A line is the CRC-32 of the payload in eight hex digits, a space, the payload (compact JSON in UTF-8) and
 a newline. One line is one `write(2)`: a killed process leaves whole lines and at most one torn tail.
 A process holds an exclusive `flock` on every segment it owns, so a lock that can be had means that
 the owner is dead; the kernel releases it however the process ended.
@@ -17,17 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from router_gateway.core.ids import uuid7
 
 SUFFIX = ".journal"
 LINE_BYTES_MAX = 1 << 20
 _COUNT_CHUNK_BYTES = 1 << 20
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """Raise ValueError for a record longer than LINE_BYTES_MAX."""
-    payload = _to_json(record).encode("ascii")
+    """Raise ValueError for a record longer than LINE_BYTES_MAX.
+
+    Numbers are finite: JSON has no others, and they would come back as null. An integer beyond 64 bits is kept, and
+    comes back as a float: no column holds it, but the row that has it is not to vanish.
+    """
+    try:
+        payload = orjson.dumps(record)
+    except orjson.JSONEncodeError:
+        payload = json.dumps(record, separators=(",", ":")).encode("ascii")
     line = b"%08x %s\n" % (zlib.crc32(payload), payload)
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"a journal record of {len(line)} bytes exceeds {LINE_BYTES_MAX}")
@@ -40,7 +48,7 @@ def decode(line: bytes) -> dict[str, Any] | None:
     try:
         if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(payload):
             return None
-        record = json.loads(payload)
+        record = orjson.loads(payload)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

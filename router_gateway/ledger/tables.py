@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy Core sees them. `migrations/` creates them; a test holds the two equal.
 
-All are append-only: a correction is a later row. Instants are UTC, money is integer nano-dollars,
+All but the budgets are append-only: a correction is a later row. Instants are UTC, money is integer nano-dollars,
 milliseconds are doubles. There are deliberately no foreign keys between decisions, attempts and
 feedback: the journal replays rows in any order and from several processes (docs/adr/0009).
 """
@@ -42,7 +42,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("an instant needs a timezone")
-        utc = value.astimezone(UTC)
+        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -151,6 +151,24 @@ comparisons = Table(
     Index(None, "query_id"),
 )
 
+feedback_revocations = Table(
+    "feedback_revocations",
+    metadata,
+    Column("seq", _Sequence, primary_key=True),
+    Column("id", Uuid, nullable=False),  # of the row of `feedback` or `comparisons` that is taken back
+    Column("at", UtcDateTime, nullable=False),
+    Column("tenant", String, nullable=False),
+    UniqueConstraint("id"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("until_s", Double, nullable=False),  # seconds since 1970 by the database's clock; changed in place
+)
+
 snapshots = Table(
     "snapshots",
     metadata,
@@ -193,4 +211,40 @@ api_key_revocations = Table(
     metadata,
     Column("key_id", Uuid, primary_key=True),
     Column("at", UtcDateTime, nullable=False),
+)
+
+# The three below change in place: they say what may still be spent, while the rows above say what was.
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("scope", String, nullable=False),  # gateway, tenant or key
+    Column("subject", String, nullable=False),  # the tenant's name or the key's id; "" for the gateway
+    Column("period", String, nullable=False),  # hour, day or month, of UTC
+    Column("limit_nusd", BigInteger, nullable=False),
+    UniqueConstraint("scope", "subject", "period"),
+    CheckConstraint("limit_nusd >= 0", name="limit_nusd"),
+)
+
+budget_windows = Table(
+    "budget_windows",
+    metadata,
+    Column("budget_id", Uuid, primary_key=True),
+    Column("starts_at", UtcDateTime, primary_key=True),
+    Column("reserved_nusd", BigInteger, nullable=False),  # of calls under way
+    Column("spent_nusd", BigInteger, nullable=False),  # of calls that ended
+    Index(None, "starts_at"),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("query_id", Uuid, primary_key=True),
+    Column("budget_id", Uuid, primary_key=True),
+    Column("starts_at", UtcDateTime, nullable=False),  # the window that it counts in
+    Column("amount_nusd", BigInteger, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("settled_nusd", BigInteger),  # only where it expired: what the attempts had cost by then
+    Index(None, "expires_at"),
 )

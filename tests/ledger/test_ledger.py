@@ -65,6 +65,7 @@ def test_what_was_recorded_is_read_back(ledger: Ledger) -> None:
     decision = a_decision(
         query, endpoints=("a", "b"), quality=(0.25, float("nan")), stddev=(0.5, 1.0), cost_usd=(1e-9, float("inf")),
         probability=(0.75, 0.25), eligible=(True, False), policy="knn@3", rule="greedy", detail="why",
+        worth_usd=float("inf"),
     )  # fmt: skip
     failed = an_attempt(query, endpoint="b", status=503, usage=None, cost_nusd=0, error="overloaded", first_byte_ms=3.5)
     answered = an_attempt(query, number=2, cost_estimated=True)
