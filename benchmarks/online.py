@@ -48,8 +48,10 @@ EVENT_USD = 1.1e-3
 OPTIMISM = 1.0
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 EVENTS = ("quality drop", "price cut", "failure", "new endpoint")
-_WINDOW = 50
+_WINDOW = 20
 _DAY_USD = 0.25
+STEP_WORTH_USD = (0.3, 1.0, 3.0)
+"""Dials of the step rule before it steps; the best of them, in hindsight, is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +198,8 @@ def a_month(table: Stream, seed: int) -> dict[str, Any]:
     setup = Setup(stream=traffic, offline=offline, usd=_DAY_USD, seed=seed, known=True)
     paced = simulate(ours(setup, plan=PerPeriod(usd=_DAY_USD, requests=200)), traffic)
     total = float(paced.cost_usd.sum())
-    budget, step = _DAY_USD, paced
-    for _ in range(3):
-        learner = StepRule(inner=ours(setup), worth_usd=10.0, day_usd=budget, share=0.8)
-        step = simulate(learner, traffic)
-        budget *= total / float(step.cost_usd.sum())
+    steps = [_step_rule(setup, worth_usd, total) for worth_usd in STEP_WORTH_USD]
+    step = max(steps, key=lambda trace: float(trace.quality.mean()))
     return {
         "seed": seed,
         "requests": len(traffic),
@@ -210,6 +209,15 @@ def a_month(table: Stream, seed: int) -> dict[str, Any]:
         "step_spend_of_paced": float(step.cost_usd.sum()) / total,
         "days_over_102": int((_by_day(paced, traffic) > 1.02 * _DAY_USD).sum()),
     }
+
+
+def _step_rule(setup: Setup, worth_usd: float, total_usd: float) -> Trace:
+    """The rule at the daily budget that makes it spend as much; a dial too low for that spends less."""
+    budget = setup.usd
+    for _ in range(3):
+        step = simulate(StepRule(inner=ours(setup), worth_usd=worth_usd, day_usd=budget, share=0.8), setup.stream)
+        budget *= total_usd / float(step.cost_usd.sum())
+    return step
 
 
 def _by_day(trace: Trace, stream: Stream) -> Floats:

@@ -98,6 +98,6 @@ def month(stream: Stream, *, seed: int, per_day: int, days: int = 30) -> Stream:
         at_s += [(day * 24 + h + np.sort(rng.random(n))) * _DAY_S / 24 for h, n in enumerate(counts)]
     times = np.concatenate(at_s)
     rows = rng.integers(0, len(stream), len(times))
-    drawn = replace(stream, at_s=np.resize(stream.at_s, max(len(times), len(stream)))).ordered(rows)
+    drawn = stream.ordered(rows, times)
     queries = tuple(replace(q, id=UUID(int=seed << 64 | t)) for t, q in enumerate(drawn.queries))
-    return replace(drawn, queries=queries, at_s=times)
+    return replace(drawn, queries=queries)

@@ -53,8 +53,11 @@ class Stream:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def ordered(self, rows: Ints) -> Stream:
-        """The named queries in that order, at the times of the first as many. For streams without events."""
+    def ordered(self, rows: Ints, at_s: Floats | None = None) -> Stream:
+        """The named queries in that order, at `at_s`, else at the times of the first as many.
+
+        For streams without events: these stay where they were.
+        """
         return replace(
             self,
             queries=tuple(self.queries[i] for i in rows),
@@ -63,7 +66,7 @@ class Stream:
             cost_usd=self.cost_usd[rows],
             tokens_output=self.tokens_output[rows],
             available=self.available[rows],
-            at_s=self.at_s[: len(rows)],
+            at_s=self.at_s[: len(rows)] if at_s is None else at_s,
         )
 
 

@@ -12,6 +12,8 @@ from router_gateway.core.types import Floats
 
 _ALLOWED_MAX = 1.2
 """An allowance leaves the plan's own rate by at most this factor: thrift for a while costs more than it saves."""
+_PERIOD_MIN, _PERIOD_MAX = 2.0 / 3.0, 4.0
+"""The same for a period, whose requests may be few today: thrift is bounded as above, generosity hardly."""
 
 
 class Plan(Protocol):
@@ -70,7 +72,7 @@ class PerRequest:
         self._saved_usd = min(max(self._saved_usd + usd, -5.0 * most), most)
 
     def allowance_usd(self, *, at_s: float) -> float:
-        return _limited(self.usd + self._saved_usd / self.horizon, self.usd)
+        return _limited(self.usd + self._saved_usd / self.horizon, self.usd, 1.0 / _ALLOWED_MAX, _ALLOWED_MAX)
 
     def state(self) -> dict[str, Any]:
         return {"saved_usd": self._saved_usd}
@@ -79,8 +81,8 @@ class PerRequest:
         self._saved_usd = _finite(state["saved_usd"])
 
 
-def _limited(allowance_usd: float, rate_usd: float) -> float:
-    return min(max(allowance_usd, rate_usd / _ALLOWED_MAX), rate_usd * _ALLOWED_MAX)
+def _limited(allowance_usd: float, rate_usd: float, least: float, most: float) -> float:
+    return min(max(allowance_usd, rate_usd * least), rate_usd * most)
 
 
 def _finite(value: Any) -> float:
@@ -94,7 +96,7 @@ def _finite(value: Any) -> float:
 class PerPeriod:
     """So many USD per hour, day or any other period, shared out over the requests that are still to come.
 
-        allowance = (usd + carried - spent) / requests still expected, between 1 / 1.2 and 1.2 of the usual rate
+        allowance = (usd + carried - spent) / requests still expected, between two thirds of and four times the usual
 
     How many are expected is learned: the period is cut into `bins` parts, each of which remembers its requests as an
     exponential mean over periods, and what came so far today scales what is left of today. What is left over, or
@@ -136,7 +138,7 @@ class PerPeriod:
     def allowance_usd(self, *, at_s: float) -> float:
         self._roll(at_s)
         rate = self.usd / max(float(self._profile.sum()), 1.0)
-        return _limited(self._left_usd / max(self.expected_requests(at_s=at_s), 1.0), rate)
+        return _limited(self._left_usd / max(self.expected_requests(at_s=at_s), 1.0), rate, _PERIOD_MIN, _PERIOD_MAX)
 
     def expected_requests(self, *, at_s: float) -> float:
         """How many requests are still to come in this period."""
