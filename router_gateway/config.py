@@ -60,7 +60,7 @@ class Ledger(_Section):
 class Embedder(_Section):
     """What turns a query into a vector."""
 
-    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
+    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "static"
     model: str = "all-MiniLM-L6-v2"
     batch_max: int = Field(8, ge=1, le=1024)
     wait_ms_max: float = Field(0.0, ge=0, le=1000)
@@ -72,7 +72,7 @@ class Embedder(_Section):
 class PolicyChoice(_Section):
     """A registered policy and its parameters."""
 
-    name: str = "knn"
+    name: str = "clusters"
     params: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -325,7 +325,7 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
     taken = {_ALIAS}
     for path, choice in chosen:
         if isinstance(choice, dict) and isinstance(choice.get("params", {}), dict):
-            name = str(choice.get("name", "knn"))
+            name = str(choice.get("name", PolicyChoice().name))
             if name in taken:
                 problems.append(f"{path}.name: {name!r} is taken; a policy can be configured once")
             taken.add(name)

@@ -31,7 +31,7 @@ Seed = Annotated[int, typer.Option(help="Of the split of SOURCE. Choose it befor
 Out = Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
 Embedder = Annotated[
-    str, typer.Option(help="Without --config: onnx, onnx-int8 (quicker), static (a table), sentence (torch), hashing.")
+    str, typer.Option(help="Without --config: static (a table), onnx (a transformer), onnx-int8, sentence (torch), hashing.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Decide as this configuration does, at its prices.")
@@ -53,7 +53,7 @@ def command(progress: Progress) -> Callable[..., None]:
         out: Out = None,
         cache: Cache = None,
         config: ConfigFile = None,
-        embedder: Embedder = "onnx",
+        embedder: Embedder = "static",
     ) -> None:
         """Pick the cheapest dial that keeps a quality floor, guaranteed by calibration data (status 3: none does)."""
         from router_gateway import config as configuration
@@ -90,7 +90,7 @@ def _recorded(policy: str | None, embedder: str) -> Setting:
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.tuning import Setting
 
-    return Setting(encoder=Encoder.named(embedder), policy=policy or "knn")
+    return Setting(encoder=Encoder.named(embedder), policy=policy or "clusters")
 
 
 def _configured(config: Config, policy: str | None) -> Setting:

@@ -203,7 +203,7 @@ def test_a_replayed_endpoint_needs_something_to_replay(written):
     assert problems_of(written(text)) == ('endpoints.0.base_url: "replay" needs the section `replay`',)
 
 
-@pytest.mark.parametrize("name", ["auto", "knn", "cheapest"])
+@pytest.mark.parametrize("name", ["auto", "clusters", "cheapest"])
 def test_no_endpoint_goes_by_the_name_of_a_policy_or_of_the_alias(written, name):
     renamed = MINIMAL.replace("name: a,", f"name: {name},").replace("endpoint: a", f"endpoint: {name}")
     problems = problems_of(written(renamed + "other_policies: [{name: cheapest}]\n"))
@@ -220,7 +220,7 @@ def test_no_endpoint_goes_by_the_name_of_a_policy_or_of_the_alias(written, name)
         ("worth_usd: .inf", "worth_usd"),
         ("optimism: .nan", "optimism"),
         ("other_policies: [{name: nobody}]", "other_policies.0"),
-        ("other_policies: [{name: knn}]", "other_policies.0.name"),
+        ("other_policies: [{name: clusters}]", "other_policies.0.name"),
         ("replay: {speed: .inf}", "replay.speed"),
         ("guard: {novelty_stddev_max: .nan}", "guard.novelty_stddev_max"),
     ],

@@ -84,7 +84,7 @@ def test_it_picks_a_dial_says_what_it_promises_and_prints_settings(run, outcomes
     assert out.startswith(f"worth_usd = {found['worth_usd']:.4g}: ")
     assert found["estimates"]["saving"] > 0.2
     pasted = yaml.safe_load(out.partition("\n\n")[2])
-    assert pasted == {"policy": {"name": "knn", "params": {}}, "worth_usd": found["worth_usd"]}
+    assert pasted == {"policy": {"name": "clusters", "params": {}}, "worth_usd": found["worth_usd"]}
     assert found["queries_fitted"] + found["queries_calibrated"] == 600
 
 
@@ -134,7 +134,7 @@ def test_a_promise_that_cannot_be_made_has_its_own_exit_status(run, outcomes, tm
         (["--fit-share", "0"], "share to fit on"),
         (["--of", "huge"], "best-single, oracle, absolute, small, large"),
         (["--policy", "knm"], "did you mean 'knn'?"),
-        (["--embedder", "magic"], "onnx, onnx-int8, sentence and hashing"),
+        (["--embedder", "magic"], "static, onnx, onnx-int8, sentence and hashing"),
         (["--fit-on", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
         (["--out", "nowhere/found.json"], "nowhere/found.json: No such file"),

@@ -1,4 +1,4 @@
-"""The quick encoder: a sum of token vectors, trained to point where all-MiniLM-L6-v2 points.
+"""The default encoder: token vectors trained to point where all-MiniLM-L6-v2 points, and a sketch of the words.
 
 A table from the package, no model to run and nothing to download: about a hundredth of the transformer's time.
 `benchmarks/static_table.py` makes the table (docs/adr/0014).
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.types import Floats
+from router_gateway.embedding import sketch
 from router_gateway.embedding.canonical import clean, through_float16
 from router_gateway.embedding.wordpiece import WordPieces
 
@@ -63,13 +64,14 @@ class Table:
 
 
 class StaticEmbedder:
-    """Texts to unit vectors: rows of a table, one per word piece, summed and normalised.
+    """Texts to unit vectors of two halves, each normalised: what a text means, and how it is worded.
 
     table : its file; None for the one of the package
 
-    How much a word counts is the length of its row. Sums are of whole numbers, so they are exact, and a text's vector
-    is the same bit for bit on every machine and in any company. Order of words does not count. Calls from several
-    threads run side by side.
+    The first half sums rows of the table, one per word piece; how much a word counts is the length of its row. The
+    second is a `sketch`: it tells formats of tasks apart, which meaning does not (docs/encoder.md: what it brings).
+    Sums are of whole numbers, so they are exact, and a text's vector is the same bit for bit on every machine and in
+    any company. Calls from several threads run side by side.
     """
 
     def __init__(self, table: Path | None = None) -> None:
@@ -89,26 +91,27 @@ class StaticEmbedder:
 
     @property
     def space(self) -> str:
-        """As in "static/0123abcd/256/8192/f16": digest of the table, width, characters read, precision. Loads."""
+        """As in "static/0123abcd/256+256/8192/f16": digest of the table, widths, characters read, precision. Loads."""
         table, _ = self._require()
-        return f"static/{table.digest}/{len(table.scale)}/{CHARS_MAX}/f16"
+        return f"static/{table.digest}/{len(table.scale)}+{sketch.WIDTH}/{CHARS_MAX}/f16"
 
     @property
     def width(self) -> int:
         """Components of a vector. Loads."""
-        return len(self._require()[0].scale)
+        return len(self._require()[0].scale) + sketch.WIDTH
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """float32 (Q, d), rows of unit length within float16 precision. Loads on first use."""
         table, pieces = self._require()
-        vectors = np.empty((len(texts), len(table.scale)), dtype=np.float32)
+        own = len(table.scale)
+        vectors = np.empty((len(texts), own + sketch.WIDTH), dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             ids = pieces.ids(clean(text[-CHARS_MAX:]))
-            np.multiply(table.rows.take(ids, axis=0).sum(axis=0, dtype=np.int32), table.scale, out=vector)
-            length = np.sqrt(vector @ vector)
-            if length == 0.0:  # no words, or all of them cancelled
-                vector[0] = length = 1.0
-            vector /= length
+            np.multiply(table.rows.take(ids, axis=0).sum(axis=0, dtype=np.int32), table.scale, out=vector[:own])
+            vector[own:] = sketch.sketch(ids)
+            _normalise(vector[:own])
+            _normalise(vector[own:])
+        vectors *= np.float32(np.sqrt(0.5))
         return through_float16(vectors)
 
     def _require(self) -> tuple[Table, WordPieces]:
@@ -118,3 +121,12 @@ class StaticEmbedder:
                     self._table = Table.read(self._path)
                     self._pieces = WordPieces(self._table.vocabulary)
         return self._table, self._pieces
+
+
+def _normalise(half: Floats) -> None:
+    """To unit length, in place; what has none points along the first axis."""
+    square = half @ half
+    if square > 0.0:
+        half /= np.sqrt(square)
+    else:  # no words, or all of them cancelled
+        half[0] = 1.0

@@ -34,7 +34,7 @@ _KEPT_TEXTS = 10_000
 class Encoder:
     """Which embedder to build, in words that can be sent to another process."""
 
-    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "onnx"
+    kind: Literal["static", "onnx", "onnx-int8", "sentence", "hashing"] = "static"
     model: str = "all-MiniLM-L6-v2"
 
     @classmethod

@@ -53,8 +53,8 @@ def test_a_routed_answer_and_its_rows(site, client, difficulty, model):
     assert decision["propensity"] == 1.0
     assert decision["policy"] == "knn@1"
     assert decision["rule"] == "greedy"
-    assert "MiniLM" in decision["embedding_space"]
-    assert len(np.frombuffer(decision["embedding"], dtype="<f2")) == 384
+    assert decision["embedding_space"].startswith("static/")
+    assert len(np.frombuffer(decision["embedding"], dtype="<f2")) == 512
     assert decision["text"] is None, "prompts are kept only when asked for"
     assert len(decision["endpoints"]) == len(decision["quality"]) == len(decision["eligible"]) == 9
     (attempt,) = attempts

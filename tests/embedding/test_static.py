@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_gateway.core.errors import ConfigError
+from router_gateway.embedding import sketch
 from router_gateway.embedding.static import CHARS_MAX, TABLE, StaticEmbedder, Table
 
 QUESTION = "How do I sort a list in Python by two keys?"
@@ -38,8 +39,8 @@ def test_nothing_heavy_is_imported_and_nothing_read_before_first_use():
 
 
 def test_space_and_width(static):
-    assert static.space == f"static/{Table.read(TABLE).digest}/256/{CHARS_MAX}/f16"
-    assert static.width == 256
+    assert static.space == f"static/{Table.read(TABLE).digest}/256+256/{CHARS_MAX}/f16"
+    assert static.width == 512
 
 
 def test_the_package_stays_small():
@@ -48,14 +49,25 @@ def test_the_package_stays_small():
 
 def test_vectors_are_unit_float32_and_exactly_float16(static):
     vectors = static.embed(PROMPTS)
-    assert (vectors.dtype, vectors.shape) == (np.float32, (len(PROMPTS), 256))
+    assert (vectors.dtype, vectors.shape) == (np.float32, (len(PROMPTS), 512))
     assert np.array_equal(vectors, vectors.astype(np.float16).astype(np.float32))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3)
 
 
+def meaning(vectors):
+    """The half that is the table's, to unit length."""
+    half = vectors[:, : vectors.shape[1] - sketch.WIDTH]
+    return half / np.linalg.norm(half, axis=1, keepdims=True)
+
+
+def test_the_halves_weigh_the_same(static):
+    vectors = static.embed(PROMPTS)
+    np.testing.assert_allclose(np.linalg.norm(vectors[:, :256], axis=1) ** 2, 0.5, atol=1e-3)
+
+
 def test_meaning_is_there(static):
-    question, paraphrase, unrelated = static.embed(
-        [QUESTION, "sorting Python lists on a primary and a secondary key", "a recipe for lentil soup"]
+    question, paraphrase, unrelated = meaning(
+        static.embed([QUESTION, "sorting Python lists on a primary and a secondary key", "a recipe for lentil soup"])
     )
     assert question @ paraphrase > 0.6
     assert question @ unrelated < 0.3
@@ -64,8 +76,7 @@ def test_meaning_is_there(static):
 def test_neighbours_are_those_of_the_transformer(static, encoder):
     """Far beyond chance, which would keep 10 of 671 neighbours: 1.5 %."""
     near = []
-    for one in (static, encoder):
-        vectors = one.embed(PROMPTS)
+    for vectors in (meaning(static.embed(PROMPTS)), encoder.embed(PROMPTS)):
         close = vectors @ vectors.T
         np.fill_diagonal(close, -1.0)
         near.append(np.argsort(-close, axis=1)[:, :10])
@@ -75,7 +86,7 @@ def test_neighbours_are_those_of_the_transformer(static, encoder):
 @given(st.lists(st.text(max_size=40), max_size=6))
 def test_a_vector_does_not_depend_on_its_neighbours(static, texts):
     together = static.embed(texts)
-    assert together.shape == (len(texts), 256)
+    assert together.shape == (len(texts), 512)
     for text, vector in zip(texts, together, strict=True):
         assert np.array_equal(static.embed([text])[0], vector)
 
@@ -112,9 +123,9 @@ def small(tmp_path: Path, **changed: object) -> Path:
 def test_another_table_is_another_space(static, tmp_path):
     own = StaticEmbedder(small(tmp_path))
     np.testing.assert_allclose(
-        own.embed(["Up", "up down", "down down!"]), [[0.6, 0.8], [1, 0], [-0.6, -0.8]], atol=1e-3
+        meaning(own.embed(["Up", "up down", "down down!"])), [[0.6, 0.8], [1, 0], [-0.6, -0.8]], atol=1e-3
     )
-    assert own.space.split("/")[2] == "2"
+    assert own.space.split("/")[2] == "2+256"
     assert own.space.split("/")[1] != static.space.split("/")[1]
     scaled = small(tmp_path, scale=np.array([1, 2], dtype=np.float32))
     assert StaticEmbedder(scaled).space != own.space
