@@ -7,18 +7,18 @@ every mistake is reported at once with its path, and secrets are named by enviro
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
 from router_gateway.core.types import Endpoint, WireProtocol
+from router_gateway.core.yaml_file import read_mapping
 from router_gateway.presets import PresetSource
 
 REPLAY = "replay"
@@ -116,6 +116,14 @@ class Replay(_Section):
     speed: float = Field(0.0, ge=0, le=100)
 
 
+class Budgets(_Section):
+    """What is set aside for a call of a caller with a budget; `router-gateway budgets` makes them."""
+
+    output_tokens_assumed: int | None = Field(4096, ge=1)
+    prompt_margin: float = Field(1.5, ge=1, le=100)
+    refresh_s: float = Field(5.0, gt=0, le=3600)
+
+
 class Dispatch(_Section):
     """How requests are sent on."""
 
@@ -188,6 +196,7 @@ class Config(BaseSettings):
     learn_output_tokens: bool = True
     training: Training = Training()
     dispatch: Dispatch = Dispatch()
+    budgets: Budgets = Budgets()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)
@@ -221,7 +230,7 @@ def load(path: Path | None) -> Config:
     Raises ConfigError with every mistake as `path.to.key: what is wrong`.
     """
     source = path if path is not None else Path(__file__).with_name("demo.yaml")
-    raw = _read(source)
+    raw = read_mapping(source)
     problems = _unknown_variables(os.environ)
     config = None
     try:
@@ -249,39 +258,6 @@ def api_keys(config: Config, environ: Mapping[str, str] = os.environ) -> dict[st
     if problems:
         raise ConfigError(problems, hint="set it, or run `router-gateway serve --demo` for replayed endpoints")
     return {name: environ[variable] for name, variable in named.items()}
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key may stand only once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if not isinstance(key, Hashable):
-                raise ConfigError([f"line {line}: a list or a mapping cannot be a key"])
-            if key in seen:
-                raise ConfigError([f"line {line}: the key {key!r} stands twice"])
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read(source: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(source.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise ConfigError([f"{source}: {error.strerror or 'cannot be read'}"]) from None
-    except UnicodeDecodeError:
-        raise ConfigError([f"{source}: is not UTF-8"]) from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError([f"{source}: line {line}: {error.problem}"]) from None
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{source}: is not YAML ({type(error).__name__})"]) from None
-    if not isinstance(raw, dict):
-        raise ConfigError([f"{source}: must be a mapping of settings"])
-    return {str(key): value for key, value in raw.items()}
 
 
 def _problem(error: Any) -> str:

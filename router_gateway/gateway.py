@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
+from uuid import UUID
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.route_model import RouteModel
 from router_gateway.dispatch.upstream import Call
 from router_gateway.embedding.batcher import Batcher
+from router_gateway.ledger.budget_keeper import BudgetKeeper, Hold
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.routing.router import Router
 
@@ -64,7 +66,7 @@ class Meter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """One parsed request. `policy` names the router to use, None the default one."""
+    """One parsed request. `policy` names the router to use, None the default one; `key_id` the caller's API key."""
 
     query: Query
     body: Body
@@ -74,6 +76,7 @@ class Ask:
     wants_usage: bool = False
     deadline_s: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    key_id: UUID | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,6 +115,7 @@ class Gateway:
     learns_output_tokens: bool = True
     route_models: Mapping[str, RouteModel] = field(default_factory=dict)
     """By the policy that asks them."""
+    budgets: BudgetKeeper | None = None
 
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
@@ -143,7 +147,13 @@ class Gateway:
         started = time.perf_counter()
         decision, vector, timings = await self.decide(ask)
         await self.ledger.wait_for_room(_ROOM_WAIT_S)
-        self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+        hold = await self._set_aside(ask, decision)
+        try:
+            self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+        except GatewayError:
+            if hold is not None:
+                hold.close()
+            raise
         decided(decision)
         timings.overhead_ms = (time.perf_counter() - started) * 1e3
         self.meter.decided(decision, timings)
@@ -157,12 +167,23 @@ class Gateway:
         )
         attempts: list[Attempt] = []
         try:
-            answer = await self.dispatcher.send(decision.order, call, partial(self._settle, attempts))
-        except GatewayError as error:
-            error.decision, error.attempts = decision, len(attempts)
+            answer = await self.dispatcher.send(decision.order, call, partial(self._settle, attempts, hold))
+        except BaseException as error:
+            if hold is not None:
+                hold.close()
+            if isinstance(error, GatewayError):
+                error.decision, error.attempts = decision, len(attempts)
             raise
+        if hold is not None:
+            (hold.await_last if answer.streamed else hold.close)()
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
         return Served(decision=decision, vector=vector, answer=answer, attempts=attempts, timings=timings)
+
+    async def _set_aside(self, ask: Ask, decision: Decision) -> Hold | None:
+        """What the call may cost, taken from the caller's budgets; None for a call that none of them binds."""
+        if self.budgets is None or not (caller := self.budgets.budgets_of(ask.key_id, ask.query.tenant)):
+            return None
+        return await self.budgets.set_aside(caller, ask.query, decision.order, choices=ask.body.get("n"))
 
     async def decide(self, ask: Ask) -> tuple[Decision, Floats | None, Timings]:
         """The decision and the vector (d,) it rests on; writes nothing. Routing fails open."""
@@ -259,11 +280,15 @@ class Gateway:
                 await model.aclose()
         finally:  # whatever failed to close, what was spent is written down
             self._routing_threads.shutdown(wait=False, cancel_futures=True)
+            if self.budgets is not None:
+                await asyncio.to_thread(self.budgets.close)
             await asyncio.to_thread(self.ledger.close)
 
-    def _settle(self, attempts: list[Attempt], attempt: Attempt) -> None:
+    def _settle(self, attempts: list[Attempt], hold: Hold | None, attempt: Attempt) -> None:
         attempts.append(attempt)
         self.ledger.record_attempt(attempt)
+        if hold is not None:
+            hold.add(attempt)
         if self.learns_output_tokens:
             self.cost.observe([attempt])
         self.meter.attempted(attempt)

@@ -22,6 +22,7 @@ from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
 from router_gateway.learning.snapshots import Snapshots
+from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.router import Router
@@ -30,10 +31,9 @@ from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from router_gateway.api.metrics import PrometheusMeter
-    from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.dispatch.route_model import RouteModel
     from router_gateway.gateway import Gateway
+    from router_gateway.ledger.budget_keeper import BudgetKeeper
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
 
@@ -249,6 +249,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.api.auth import Authenticator
     from router_gateway.api.metrics import PrometheusMeter
     from router_gateway.api.parts import Parts
+    from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.dispatch.passthrough import PassthroughUpstream
     from router_gateway.dispatch.tokens import warm_up
@@ -268,7 +269,6 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     meter = PrometheusMeter(brain.endpoints)
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
-    dispatcher = FallbackDispatcher(pool, {"openai": PassthroughUpstream(secrets), "litellm": translating})
     settings = config.embedder
     gateway = Gateway(
         route_models=build_route_models(brain.live),
@@ -280,12 +280,13 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
             wait_ms_max=settings.wait_ms_max,
             queue_max=settings.queue_max,
         ),
-        dispatcher=dispatcher,
+        dispatcher=FallbackDispatcher(pool, {"openai": PassthroughUpstream(secrets), "litellm": translating}),
         ledger=ledger,
         cost=brain.cost,
         meter=meter,
         routing_deadline_ms=config.server.routing_deadline_ms,
         learns_output_tokens=config.learn_output_tokens,
+        budgets=_open_budgets(config, ledger, pool),
     )
     keys = Keys(ledger.engine)
     parts = Parts(
@@ -300,24 +301,23 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
-    _watch(meter, ledger, brain.embedder, dispatcher)
+    watch(meter, gateway, brain.embedder)
     return Built(app=create_app(parts), gateway=gateway, keys=keys)
 
 
-def _watch(meter: PrometheusMeter, ledger: Ledger, embedder: Embedder, dispatcher: FallbackDispatcher) -> None:
-    """Expose what the parts count themselves."""
-    from router_gateway.embedding.cache import CachingEmbedder
+def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) -> BudgetKeeper:
+    """The budgets of the ledger's database, read for the first time."""
+    from router_gateway.ledger.budget_keeper import BudgetKeeper
 
-    meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
-    meter.watch_counts("router_ledger_dropped", "Rows lost; must stay 0", (), lambda: {(): ledger.counters.rows_lost})
-    meter.watch_circuits(dispatcher.circuit_states)
-    if isinstance(embedder, CachingEmbedder):
-        meter.watch_counts(
-            "router_cache_requests",
-            "Look-ups in a cache",
-            ("kind", "outcome"),
-            lambda: {("embedding", "hit"): embedder.hits, ("embedding", "miss"): embedder.misses},
-        )
+    settings = config.budgets
+    bound = CostBound(
+        endpoints=pool,
+        output_tokens_assumed=settings.output_tokens_assumed,
+        prompt_margin=settings.prompt_margin,
+    )
+    keeper = BudgetKeeper(ledger.engine, bound=bound, refresh_s=settings.refresh_s)
+    keeper.start()
+    return keeper
 
 
 def replay_app(config: Config, hit_log: Path | None) -> Any:

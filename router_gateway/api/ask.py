@@ -64,6 +64,7 @@ async def build_ask(
         wants_usage=wire.wants_usage(body),
         deadline_s=options.deadline_s,
         headers={name: headers[name] for name in _FORWARDED_HEADERS if name in headers},
+        key_id=key.id,
     )
     return ask, options
 

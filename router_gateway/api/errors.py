@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router_gateway.core.errors import GatewayError, UpstreamError, UpstreamRateLimited
+from router_gateway.core.errors import BudgetExceeded, GatewayError, UpstreamError, UpstreamRateLimited
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def error_headers(error: GatewayError) -> dict[str, str]:
     headers = {}
     if isinstance(error, UpstreamRateLimited) and error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, UpstreamError) and not isinstance(error, UpstreamRateLimited):
+    elif isinstance(error, UpstreamError | BudgetExceeded) and not isinstance(error, UpstreamRateLimited):
         headers["x-should-retry"] = "false"
     if error.status in _RETRY_AFTER_S:
         headers.setdefault("retry-after", str(_RETRY_AFTER_S[error.status]))

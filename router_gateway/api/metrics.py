@@ -103,6 +103,19 @@ class PrometheusMeter:
 
         self.registry.register(_Scraped(read))
 
+    def watch_gauges(
+        self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
+    ) -> None:
+        """Expose gauges that are kept elsewhere, by the values of their labels."""
+
+        def read_all() -> GaugeMetricFamily:
+            family = GaugeMetricFamily(name, help_text, labels=labels)
+            for values, level in read().items():
+                family.add_metric(values, level)
+            return family
+
+        self.registry.register(_Scraped(read_all))
+
     def watch_counts(
         self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], float]]
     ) -> None:

@@ -8,7 +8,7 @@ GatewayError
 │   ├── ModelNotAllowed 403  the key may not use this model
 │   ├── NotFound       404   no such model, policy or decision
 │   ├── BodyTooLarge   413   the body exceeds `server.body_bytes_max`
-│   └── BudgetExceeded 402   the key's money is spent
+│   └── BudgetExceeded 402   a budget of the key, its tenant or the gateway is spent
 ├── NoEligibleEndpoint 400   nothing in the pool can take this request
 ├── LedgerFull         503   the journal is at its bound; no new paid call is accepted
 ├── LedgerUnavailable  503   the ledger's database cannot be read now
@@ -92,7 +92,7 @@ class AuthError(RequestError):
 
 
 class BudgetExceeded(RequestError):
-    """The key's budget is spent. 402, because SDKs retry a 429."""
+    """A budget of the caller is spent. 402, because SDKs retry a 429."""
 
     code = "budget_exceeded"
     status = 402

@@ -6,7 +6,8 @@ enough that a signed 64-bit integer holds nine billion dollars; integers are exa
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Iterable
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 
 from router_gateway.core.types import Endpoint, Usage
 
@@ -26,6 +27,28 @@ def cost_nusd(usage: Usage, endpoint: Endpoint) -> int:
         + (usage.tokens_output + usage.tokens_reasoning) * endpoint.price_output_usd_per_mtok
     )
     return int((usd_per_mtok * _NUSD_PER_TOKEN_AT_ONE_USD_PER_MTOK).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+def dearest_nusd(endpoints: Iterable[Endpoint], *, tokens_prompt: int, tokens_completion: int | None) -> int:
+    """What a call of so many tokens costs at most, at the dearest of `endpoints`, in nano-dollars, rounded up.
+
+    Every prompt token counts at the dearest of its three prices, since nobody knows beforehand what is cached.
+    Neither count exceeds what the endpoint takes; with `tokens_completion` None all the room that the
+    prompt leaves there counts. 0 without endpoints.
+    """
+    return max((_bound_nusd(endpoint, tokens_prompt, tokens_completion) for endpoint in endpoints), default=0)
+
+
+def _bound_nusd(endpoint: Endpoint, tokens_prompt: int, tokens_completion: int | None) -> int:
+    prompt = min(tokens_prompt, endpoint.context_tokens_max)
+    completion = endpoint.context_tokens_max - prompt if tokens_completion is None else tokens_completion
+    prompt_usd_per_mtok = max(
+        endpoint.price_input_usd_per_mtok,
+        endpoint.price_cached_input_usd_per_mtok,
+        endpoint.price_cache_write_usd_per_mtok,
+    )
+    usd_per_mtok = prompt * prompt_usd_per_mtok + completion * endpoint.price_output_usd_per_mtok
+    return int((usd_per_mtok * _NUSD_PER_TOKEN_AT_ONE_USD_PER_MTOK).to_integral_value(rounding=ROUND_CEILING))
 
 
 def usd_to_nusd(usd: float | Decimal) -> int:

@@ -1,0 +1,30 @@
+"""What the parts of a gateway count themselves, exposed where it is scraped."""
+
+from __future__ import annotations
+
+from router_gateway.api.metrics import PrometheusMeter
+from router_gateway.core.protocols import Embedder
+from router_gateway.embedding.cache import CachingEmbedder
+from router_gateway.gateway import Gateway
+
+
+def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder) -> None:
+    """Expose ledger, circuits, caches and budgets; each is read when it is scraped."""
+    ledger, budgets = gateway.ledger, gateway.budgets
+    meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
+    meter.watch_counts("router_ledger_dropped", "Rows lost; must stay 0", (), lambda: {(): ledger.counters.rows_lost})
+    meter.watch_circuits(gateway.dispatcher.circuit_states)
+    if budgets is not None:
+        meter.watch_gauges(
+            "router_budget_remaining_ratio",
+            "Least part that is left of any budget of a scope",
+            ("scope",),
+            lambda: {(scope,): ratio for scope, ratio in budgets.remaining_ratios().items()},
+        )
+    if isinstance(embedder, CachingEmbedder):
+        meter.watch_counts(
+            "router_cache_requests",
+            "Look-ups in a cache",
+            ("kind", "outcome"),
+            lambda: {("embedding", "hit"): embedder.hits, ("embedding", "miss"): embedder.misses},
+        )

@@ -1,0 +1,43 @@
+"""What a call can cost at most and how long it can last: what a budget has to set aside for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from router_gateway.core.money import dearest_nusd
+from router_gateway.core.types import Endpoint, Query
+
+_CHOICES_MAX = 128  # the most answers to one request that providers offer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostBound:
+    """`endpoints` by name.
+
+    `output_tokens_assumed` bounds an answer where the client set no bound, None for all that the endpoint can
+    write. `prompt_margin` is how many times our own count of the prompt's tokens the provider's may be.
+    """
+
+    endpoints: Mapping[str, Endpoint]
+    output_tokens_assumed: int | None = 4096
+    prompt_margin: float = 1.5
+
+    def cost_nusd(self, order: Sequence[str], query: Query, *, choices: object = 1) -> int:
+        """Nano-dollars that one answered try costs at most, at the dearest endpoint of `order`.
+
+        choices : the body's `n`; anything that is no number of answers counts as 1
+        """
+        completion = self.output_tokens_assumed if query.tokens_output_max is None else query.tokens_output_max
+        if completion is not None and type(choices) is int:
+            completion *= min(max(choices, 1), _CHOICES_MAX)
+        prompt = ceil(query.tokens_input * self.prompt_margin)
+        return dearest_nusd(self._of(order), tokens_prompt=prompt, tokens_completion=completion)
+
+    def lasts_s(self, order: Sequence[str]) -> float:
+        """Seconds after which every try along `order` has ended."""
+        return sum(endpoint.timeout_s for endpoint in self._of(order))
+
+    def _of(self, order: Sequence[str]) -> list[Endpoint]:
+        return [self.endpoints[name] for name in dict.fromkeys(order) if name in self.endpoints]
