@@ -243,7 +243,7 @@ def _jobs(
     over = registry.create(BASE, {}).over  # type: ignore[attr-defined]
     for name in names:
         [(_, table)] = load_tables(str(arguments.tables / f"{name}.parquet"))
-        prepared = prepare(name, table, encoder=Encoder(), cache=arguments.cache, workers=arguments.workers)
+        prepared = prepare(name, table, encoder=Encoder(kind="onnx"), cache=arguments.cache, workers=arguments.workers)
         prepared = replace(prepared, answers=None)  # large, and no policy here reads them
         texts = [query.text for query in prepared.queries]
         offsets = _offsets(texts)
@@ -254,7 +254,7 @@ def _jobs(
         if name == TRUNCATED:
             for part in PARTS:
                 read = [shortened(texts[i], offsets[i], room, part) for i in long]
-                vectors = embed_cached(Encoder(), read, folder=arguments.cache, workers=arguments.workers)
+                vectors = embed_cached(Encoder(kind="onnx"), read, folder=arguments.cache, workers=arguments.workers)
                 embedding = prepared.embedding.copy()
                 embedding[long] = vectors.embedding
                 others[part] = f"{prepared.space}/{part}", embedding

@@ -56,7 +56,7 @@ class Offline:
 def load(data: str) -> Stream:
     """All prompts in the file's order, else the validation half of the outcomes that come with paretobandit."""
     name, table = load_tables(data)[0] if Path(data).is_file() else load_tables("paretobandit")[0]
-    prepared = prepare(name, table, encoder=Encoder(), cache=default_cache())
+    prepared = prepare(name, table, encoder=Encoder(kind="onnx"), cache=default_cache())
     endpoints = tuple(_priced(endpoint) for endpoint in prepared.endpoints)
     usd = np.array([[float(e.price_input_usd_per_mtok), float(e.price_output_usd_per_mtok)] for e in endpoints]) * 1e-6
     sent = np.array([query.tokens_input for query in prepared.queries], dtype=np.float64)

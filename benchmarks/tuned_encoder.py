@@ -94,7 +94,7 @@ def judge(tables: Path, vectors: Path, to: Path) -> None:
     found: dict[str, Any] = {}
     for name in JUDGED:
         [(_, table)] = load_tables(str(tables / f"{name}.parquet"))
-        frozen = prepare(name, table, encoder=Encoder(), cache=default_cache(), workers=2)
+        frozen = prepare(name, table, encoder=Encoder(kind="onnx"), cache=default_cache(), workers=2)
         rows: dict[str, dict[str, list[dict[str, float]]]] = {}
         for seed in range(SEEDS):
             bounds = sit_references(frozen, protocol="pooled", seed=seed)["tests"][""]
