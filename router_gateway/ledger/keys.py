@@ -68,8 +68,8 @@ class Keys:
             return None
         return _key(row)
 
-    def revoke(self, key: UUID | str) -> ApiKey:
-        """Withdraw an active key, named by its id or its prefix.
+    def named(self, key: UUID | str) -> ApiKey:
+        """The active key of that id or prefix.
 
         Raises NotFound when there is none, RequestError when several begin with the prefix.
         """
@@ -78,9 +78,14 @@ class Keys:
             raise NotFound("no active API key of that id or prefix")
         if len(found) > 1:
             raise RequestError(f"{len(found)} API keys begin like that: name one by its id")
-        with writing(self._engine) as connection:
-            connection.execute(insert(api_key_revocations).values(key_id=found[0].id, at=datetime.now(UTC)))
         return found[0]
+
+    def revoke(self, key: UUID | str) -> ApiKey:
+        """Withdraw an active key, named as for `named`, which says what is raised."""
+        found = self.named(key)
+        with writing(self._engine) as connection:
+            connection.execute(insert(api_key_revocations).values(key_id=found.id, at=datetime.now(UTC)))
+        return found
 
     def list(self) -> list[ApiKey]:
         """The active keys, oldest first."""
