@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import budgeting, evaluating, training, tuning
+from router_gateway import budgeting, evaluating, teaching, training, tuning
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -306,6 +306,7 @@ def _type_of(schema: dict[str, Any]) -> str:
 
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
+app.command("learn")(teaching.command(_progress, _source))
 app.add_typer(budgeting.verbs(_source), name="budgets")
 train_app.command("encoder")(training.command(_progress))
 

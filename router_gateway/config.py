@@ -19,6 +19,7 @@ from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
 from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.core.yaml_file import read_mapping
+from router_gateway.learning.settings import Learning
 from router_gateway.presets import PresetSource
 
 REPLAY = "replay"
@@ -197,6 +198,7 @@ class Config(BaseSettings):
     training: Training = Training()
     dispatch: Dispatch = Dispatch()
     budgets: Budgets = Budgets()
+    learning: Learning = Learning()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)

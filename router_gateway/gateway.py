@@ -21,6 +21,7 @@ from router_gateway.core.pace import Pace
 from router_gateway.core.protocols import CostModel, NamesNeighbours, ReadsConversations
 from router_gateway.core.types import (
     Attempt,
+    Comparison,
     Decision,
     Endpoint,
     Feedback,
@@ -61,7 +62,7 @@ class Meter(Protocol):
 
     def attempted(self, attempt: Attempt) -> None: ...
 
-    def said(self, feedback: Feedback) -> None: ...
+    def said(self, feedback: Feedback | Comparison) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,9 +253,12 @@ class Gateway:
             log_failure(f"{router.live().label} names no neighbours", error)
             return None
 
-    def feedback(self, feedback: Feedback) -> None:
-        """Write down what somebody said of an answer."""
-        self.ledger.record_feedback(feedback)
+    def feedback(self, feedback: Feedback | Comparison) -> None:
+        """Write down what somebody said of an answer, or of two."""
+        if isinstance(feedback, Comparison):
+            self.ledger.record_comparison(feedback)
+        else:
+            self.ledger.record_feedback(feedback)
         self.meter.said(feedback)
 
     async def holds(self, query: Query) -> Query:

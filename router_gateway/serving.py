@@ -55,6 +55,8 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
             ),
             announce,
         )
+        if config.learning.enabled:
+            stack.enter_context(built.learner.running())
         with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
             server.run(sockets=[listener])
         print("stopped", file=sys.stderr)

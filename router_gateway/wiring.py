@@ -17,7 +17,7 @@ import numpy as np
 from router_gateway import registry
 from router_gateway.config import REPLAY, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice, api_keys
 from router_gateway.core.errors import PolicyError, SnapshotMismatch
-from router_gateway.core.protocols import AsksRouteModel, Embedder, Rule
+from router_gateway.core.protocols import AsksRouteModel, Embedder, Policy, Rule
 from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from router_gateway.dispatch.route_model import RouteModel
     from router_gateway.gateway import Gateway
+    from router_gateway.learning.learner import Learner
     from router_gateway.ledger.budget_keeper import BudgetKeeper
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
@@ -152,7 +153,7 @@ class Brain:
     def __post_init__(self) -> None:
         self.embedder = build_embedder(self.config)
         self.cost = build_cost(self.config, self.endpoints)
-        self._snapshots = Snapshots(self.config.state_dir / "snapshots")
+        self._snapshots = Snapshots(self.config.learning.snapshots_dir or self.config.state_dir / "snapshots")
 
     def load(self, progress: Progress, *, fits: bool = True) -> None:
         """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any.
@@ -189,8 +190,7 @@ class Brain:
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
         saved = []
         for choice in choices:
-            unfitted = registry.create(choice.name, choice.params)
-            policy = fitting.with_texts(unfitted, lambda: self.embedder).fit(experience)
+            policy = self._unfitted(choice.name).fit(experience)
             version = (self._snapshots.newest(choice.name) or 0) + 1
             named = NamedPolicy(name=choice.name, version=version, policy=policy)
             place = self._snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
@@ -215,6 +215,18 @@ class Brain:
             )
             for name, live in self.live.items()
         }
+
+    def learner(self, engine: Any) -> Learner:
+        """Who teaches the live policies what the ledger's database knows."""
+        from router_gateway.learning import learner
+
+        return learner.of(self.live, self._snapshots, engine, self.config.learning, self.embedder.space, self._unfitted)
+
+    def _unfitted(self, name: str) -> Policy:
+        from router_gateway.evaluation import fitting
+
+        params = {choice.name: choice.params for choice in self.config.policies}
+        return fitting.with_texts(registry.create(name, params[name]), lambda: self.embedder)
 
     def _newest(self, choice: PolicyChoice) -> NamedPolicy:
         """The newest snapshot, if it was made with these parameters, for this space. Raises SnapshotMismatch."""
@@ -241,6 +253,7 @@ class Built:
     app: Starlette
     gateway: Gateway
     keys: Keys
+    learner: Learner
 
 
 def build(config: Config, *, replay_url: str | None, progress: Progress) -> Built:
@@ -301,8 +314,8 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
-    watch(meter, gateway, brain.embedder)
-    return Built(app=create_app(parts), gateway=gateway, keys=keys)
+    watch(meter, gateway, brain.embedder, learner := brain.learner(ledger.engine))
+    return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner)
 
 
 def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) -> BudgetKeeper:

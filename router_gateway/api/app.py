@@ -68,6 +68,7 @@ def create_app(parts: Parts) -> Application:
     _add(app, "POST", "/v1/routing/decide", routing.decide)
     _add(app, "GET", "/v1/routing/decisions/{decision_id}", routing.get_decision)
     _add(app, "POST", "/v1/feedback", feedback.post_feedback)
+    _add(app, "DELETE", "/v1/feedback/{feedback_id}", feedback.delete_feedback)
     for path in ("/health/liveness", "/health/live", "/health/liveliness", "/livez"):
         _add(app, "GET", path, health.live)
     for path in ("/health/readiness", "/health/ready", "/readyz"):

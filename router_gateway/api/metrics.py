@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router_gateway.core.money import nusd_to_usd
-from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback
+from router_gateway.core.types import Attempt, Comparison, Decision, Endpoint, Feedback
 from router_gateway.gateway import Timings
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -164,7 +164,7 @@ class PrometheusMeter:
             self._tokens.of(attempt.endpoint, "input", "write").inc(attempt.usage.tokens_cache_write)
             self._tokens.of(attempt.endpoint, "output", "off").inc(attempt.usage.tokens_completion)
 
-    def said(self, feedback: Feedback) -> None:
+    def said(self, feedback: Feedback | Comparison) -> None:
         self._feedback.of(feedback.source).inc()
 
     def text(self) -> bytes:

@@ -6,14 +6,16 @@ from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.protocols import Embedder
 from router_gateway.embedding.cache import CachingEmbedder
 from router_gateway.gateway import Gateway
+from router_gateway.learning.learner import Learner
 
 
-def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder) -> None:
-    """Expose ledger, circuits, caches and budgets; each is read when it is scraped."""
+def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner: Learner) -> None:
+    """Expose ledger, circuits, learner, caches and budgets; each is read when it is scraped."""
     ledger, budgets = gateway.ledger, gateway.budgets
     meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
     meter.watch_counts("router_ledger_dropped", "Rows lost; must stay 0", (), lambda: {(): ledger.counters.rows_lost})
     meter.watch_circuits(gateway.dispatcher.circuit_states)
+    meter.watch_counts("router_learner_steps", "Steps of the learner", ("policy", "outcome"), learner.counts)
     if budgets is not None:
         meter.watch_gauges(
             "router_budget_remaining_ratio",

@@ -305,3 +305,25 @@ class Feedback:
     tenant: str = "default"
     turn: int | None = None
     comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Of two endpoints' answers to one query the better one, said by somebody. `id` makes repeats harmless."""
+
+    id: UUID
+    query_id: UUID
+    at: datetime
+    better: str
+    worse: str
+    source: FeedbackSource
+    tenant: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """A Feedback or Comparison, by its `id`, is taken back: it counts as if it had never been said."""
+
+    id: UUID
+    at: datetime
+    tenant: str = "default"

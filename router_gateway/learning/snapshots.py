@@ -33,8 +33,8 @@ class Snapshots:
         self._directory = directory
         self._keep = keep
 
-    def save(self, named: NamedPolicy, provenance: Provenance) -> Path:
-        """Write a fitted policy and return its folder.
+    def save(self, named: NamedPolicy, provenance: Provenance, *, spare: int | None = None) -> Path:
+        """Write a fitted policy and return its folder; version `spare` is not removed for its age.
 
         Raises SnapshotMismatch if that name and version is there already, NotFitted if nothing was learned.
         """
@@ -55,7 +55,8 @@ class Snapshots:
             raise
         _flush(place.parent)
         for version in self._versions(named.name)[: -self._keep]:
-            shutil.rmtree(self._place(named.name, version))
+            if version != spare:
+                shutil.rmtree(self._place(named.name, version))
         return place
 
     def load(self, name: str, version: int | None = None) -> tuple[NamedPolicy, Manifest]:
@@ -86,6 +87,11 @@ class Snapshots:
         """The manifests, by name and version, oldest first. Raises SnapshotMismatch for a damaged one."""
         names = self._names() if name is None else (name,)
         return tuple(self._manifest(self._place(each, version)) for each in names for version in self._versions(each))
+
+    def manifest(self, name: str, version: int) -> Manifest | None:
+        """What is written beside that snapshot; None when there is no such one. Raises SnapshotMismatch if damaged."""
+        place = self._place(name, version)
+        return self._manifest(place) if place.is_dir() else None
 
     def newest(self, name: str) -> int | None:
         """The highest saved version, or None."""

@@ -7,23 +7,29 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Engine
 
 from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.experience import Experience
-from router_gateway.core.types import Attempt, Decision, Feedback, Floats, Query
+from router_gateway.core.types import Attempt, Comparison, Decision, Feedback, Floats, Query, Revocation
 from router_gateway.ledger import reads
 from router_gateway.ledger.engine import open_engine, schema_is_current
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.learnable import read_experience
-from router_gateway.ledger.reads import DecisionRecord, TokenMeans
-from router_gateway.ledger.records import attempt_record, decision_record, feedback_record
+from router_gateway.ledger.reads import DecisionRecord, Said, TokenMeans
+from router_gateway.ledger.records import (
+    attempt_record,
+    comparison_record,
+    decision_record,
+    feedback_record,
+    revocation_record,
+)
 from router_gateway.ledger.writer import Writer, WriterCounters
 
 logger = logging.getLogger(__name__)
@@ -31,6 +37,8 @@ logger = logging.getLogger(__name__)
 _ROOM_POLL_S = 0.02
 _FRESH_S = 2.0  # how long `decision` waits for a row that may still be in the journal
 _RECENT_MAX = 10_000
+
+Found = TypeVar("Found")
 
 
 class Ledger:
@@ -92,6 +100,14 @@ class Ledger:
         """Raises LedgerFull when the journal is at its bound."""
         self._journal.append(feedback_record(feedback))
 
+    def record_comparison(self, comparison: Comparison) -> None:
+        """Raises LedgerFull when the journal is at its bound."""
+        self._journal.append(comparison_record(comparison))
+
+    def record_revocation(self, revocation: Revocation) -> None:
+        """Take back a feedback or comparison; once more changes nothing. Raises LedgerFull."""
+        self._journal.append(revocation_record(revocation))
+
     async def wait_for_room(self, timeout_s: float) -> None:
         """Return as soon as a decision would be taken. Raises LedgerFull when that takes longer."""
         deadline = time.monotonic() + timeout_s
@@ -104,12 +120,11 @@ class Ledger:
 
     def decision(self, query_id: UUID) -> DecisionRecord | None:
         """The decision with its attempts and feedback; waits a moment for the journal before saying None."""
-        found = reads.read_decision(self.engine, query_id)
-        if found is None:
-            if self._writer.counters.rows_waiting:
-                self.drain(_FRESH_S)
-            found = reads.read_decision(self.engine, query_id)  # or written between the first look and the count
-        return found
+        return self._fresh(lambda: reads.read_decision(self.engine, query_id))
+
+    def said(self, feedback_id: UUID) -> Said | None:
+        """Whose the feedback or comparison of that id is; waits a moment for the journal before saying None."""
+        return self._fresh(lambda: reads.read_said(self.engine, feedback_id))
 
     def last_endpoint(self, session: str) -> str | None:
         """The endpoint that answered last in this session, or None.
@@ -162,6 +177,14 @@ class Ledger:
         except LedgerUnavailable as error:
             logger.warning("not ready: %s", error)
             return False
+
+    def _fresh(self, look: Callable[[], Found | None]) -> Found | None:
+        found = look()
+        if found is None:
+            if self._writer.counters.rows_waiting:
+                self.drain(_FRESH_S)
+            found = look()  # or written between the first look and the count
+        return found
 
     @property
     def has_room(self) -> bool:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, Select, and_, or_, select
 
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.ledger.connections import reading
+from router_gateway.ledger.reads import stands
 from router_gateway.ledger.records import unpack
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
@@ -87,7 +88,10 @@ def _page(wanted: Wanted, until: datetime, after: tuple[datetime, Any] | None) -
 def _by_decision(connection: Any, table: Any, ids: Sequence[Any]) -> Mapping[Any, list[Mapping[Any, Any]]]:
     order = table.c.number if table is attempts else table.c.seq
     found: dict[Any, list[Mapping[Any, Any]]] = defaultdict(list)
-    for row in connection.execute(select(table).where(table.c.query_id.in_(ids)).order_by(order)).mappings():
+    rows = select(table).where(table.c.query_id.in_(ids)).order_by(order)
+    if table is feedback:
+        rows = rows.where(stands(feedback.c.id))
+    for row in connection.execute(rows).mappings():
         found[row["query_id"]].append(row)
     return found
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Engine, Select, and_, func, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
 
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
-from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.ledger.tables import attempts, comparisons, decisions, feedback, feedback_revocations
 
 _WARMING_ATTEMPTS = 100_000
 _FEEDBACK_OF_A_DECISION_MAX = 1_000
@@ -42,6 +42,13 @@ class DecisionRecord:
         return next((a.endpoint for a in reversed(self.attempts) if a.status == 200), None)
 
 
+class Said(NamedTuple):
+    """Whose feedback or comparison it is, and of which decision."""
+
+    tenant: str
+    query_id: UUID
+
+
 class TokenMeans(NamedTuple):
     """Means over `calls` answered calls of one endpoint; reasoning counts as output, cached as prompt."""
 
@@ -61,7 +68,7 @@ def read_decision(engine: Engine, query_id: UUID) -> DecisionRecord | None:
         ).mappings()
         said = connection.execute(
             select(feedback)
-            .where(feedback.c.query_id == query_id)
+            .where(feedback.c.query_id == query_id, stands(feedback.c.id))
             .order_by(feedback.c.seq)
             .limit(_FEEDBACK_OF_A_DECISION_MAX)
         ).mappings()
@@ -76,6 +83,21 @@ def read_decision(engine: Engine, query_id: UUID) -> DecisionRecord | None:
             attempts=tuple(attempt_of(attempt) for attempt in tried),
             feedback=tuple(feedback_of(item) for item in said),
         )
+
+
+def read_said(engine: Engine, feedback_id: UUID) -> Said | None:
+    """The feedback or comparison of that id, taken back or not; None when the database has none (yet)."""
+    with reading(engine) as connection:
+        for table in (feedback, comparisons):
+            row = connection.execute(select(table.c.tenant, table.c.query_id).where(table.c.id == feedback_id)).first()
+            if row is not None:
+                return Said(row.tenant, row.query_id)
+    return None
+
+
+def stands(feedback_id: ColumnElement[UUID]) -> ColumnElement[bool]:
+    """Whether what was said under that id was not taken back."""
+    return ~select(feedback_revocations.c.id).where(feedback_revocations.c.id == feedback_id).exists()
 
 
 def answering_attempt() -> Select[tuple[UUID, int]]:

@@ -16,7 +16,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from router_gateway.ledger.connections import reading
-from router_gateway.ledger.reads import answering_attempt
+from router_gateway.ledger.reads import answering_attempt, stands
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
 GroupBy = Literal["endpoint", "day", "tenant"]
@@ -173,7 +173,11 @@ def _by_decision(group_by: GroupBy, endpoint: ColumnElement[str]) -> ColumnEleme
 
 def _qualities(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
     latest = (
-        select(feedback.c.query_id, func.max(feedback.c.seq).label("seq")).group_by(feedback.c.query_id).subquery().c
+        select(feedback.c.query_id, func.max(feedback.c.seq).label("seq"))
+        .where(stands(feedback.c.id))
+        .group_by(feedback.c.query_id)
+        .subquery()
+        .c
     )
     last = answering_attempt().subquery()
     group = _by_decision(group_by, attempts.c.endpoint).label("group")

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from router_gateway.ledger import tables
 from router_gateway.ledger.connections import SQLITE_WRITES, error_name
 from router_gateway.ledger.journal import Entry, Journal
-from router_gateway.ledger.records import Record, Row, table_and_row
+from router_gateway.ledger.records import JOURNALLED, Record, Row, table_and_row
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ _ADOPT_EVERY_S = 30.0
 _BACKOFF_S = (0.1, 5.0)  # first pause and longest pause
 _SPILL_ROWS_MAX = 10_000
 _FEEDBACK_LOCK = 7_205_759_403_792_794  # any constant
-_TABLES = {table.name: table for table in (tables.decisions, tables.attempts, tables.feedback)}
+_TABLES = {table.name: table for table in JOURNALLED}
+_NUMBERED = (tables.feedback, tables.comparisons, tables.feedback_revocations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +222,7 @@ def insert_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
     if connection.dialect.name == "sqlite":
         connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
         return
-    if table is tables.feedback:
+    if table in _NUMBERED:
         # `seq` is a watermark: with one transaction at a time, numbers become visible in their order.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _FEEDBACK_LOCK})
     connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
