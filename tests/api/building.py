@@ -38,12 +38,14 @@ from router_gateway.embedding.batcher import Batcher
 from router_gateway.embedding.hashing import HashingEmbedder
 from router_gateway.gateway import Gateway
 from router_gateway.learning.live import LivePolicy
+from router_gateway.ledger.budget_keeper import BudgetKeeper
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.reads import DecisionRecord
 from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
@@ -185,6 +187,8 @@ async def running(
         }
     live = {name: LivePolicy(named) for name, named in policies.items()}
     cost = TokenPriceCost(endpoints=pool)
+    budgets = BudgetKeeper(ledger.engine, bound=CostBound(endpoints={each.name: each for each in pool}), refresh_s=3600)
+    budgets.start()
     meter, echo, keys, missing = PrometheusMeter(pool), EchoUpstream(echoes), Keys(ledger.engine), []
     gateway = Gateway(
         routers={
@@ -209,6 +213,7 @@ async def running(
         meter=meter,
         routing_deadline_ms=routing_deadline_ms,
         learns_output_tokens=learns_output_tokens,
+        budgets=budgets,
     )
     parts = Parts(
         gateway=gateway,
