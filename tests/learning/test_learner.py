@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from policies.linear import Linear
 from router_gateway.core.errors import PolicyError
@@ -213,6 +214,34 @@ def test_a_refit_forgets_rows_that_are_gone(ledger, saved):
     # The other process follows by version.
     assert learner.step() == {"knn": "waiting"}
     assert live["knn"].current().version == live_short["knn"].current().version == 5
+
+
+def test_rows_that_were_deleted_have_no_part_in_a_refit(ledger, saved):
+    enrolled(saved, "bandit")
+    learner, live = school(ledger.engine, saved, "bandit")
+    rate(ledger, 40, seed=7, tenant="stays")
+    rate(ledger, 40, seed=8, tenant="leaves", quality=lambda cluster, endpoint: 0.0)
+    assert learner.step() == {"bandit": "learned"}
+    with ledger.engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER feedback_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE feedback DISABLE TRIGGER USER"))
+        connection.execute(text("DELETE FROM feedback WHERE tenant = 'leaves'"))
+    assert learner.step(refit=True) == {"bandit": "refitted"}
+    stays = fitted("bandit").partial_fit(ledger_experience(ledger))
+    assert len(ledger_experience(ledger)) == 40
+    assert np.array_equal(scores(live["bandit"].current().policy), scores(stays))
+
+
+def test_a_refit_of_which_nothing_is_left_fails_loudly_and_what_serves_stays(ledger, saved):
+    learner, live = school(ledger.engine, saved, "knn")
+    said = rate(ledger, 10, seed=7)
+    assert learner.step() == {"knn": "learned"}
+    take_back(ledger, said)
+    assert learner.step() == {"knn": "failed"}
+    assert learner.counts()["knn", "failed"] == 1
+    assert live["knn"].current().version == 1
 
 
 def test_the_base_of_a_refit_outlives_the_versions_that_are_kept(ledger, saved):

@@ -17,6 +17,8 @@ from router_gateway.core.types import Comparison, Feedback, Revocation
 from router_gateway.ledger.engine import open_engine
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.lessons import Lesson, Lessons, Watermark
+from router_gateway.ledger.outcome_rows import Wanted, read_pages
+from router_gateway.ledger.reports import usage
 from tests.ledger.test_learnable import NOON, VECTOR, answer, decide
 
 ACROSS = np.array([0.0, 0.0, 1.0], dtype=np.float32)
@@ -90,6 +92,19 @@ def test_what_was_taken_back_is_not_there_and_counts_once_where_it_had_been_read
     assert len(anew.experience.comparisons) == 0
     take_back(ledger, first)
     assert read(ledger, lesson.reached).taken_back == 1
+
+
+def test_reports_and_exports_pass_over_what_was_taken_back(ledger: Ledger) -> None:
+    query_id = answered(ledger)
+    rate(ledger, query_id, 0.25)
+    take_back(ledger, rate(ledger, query_id, 1.0))
+    take_back(ledger, rate(ledger, answered(ledger), 1.0))
+    assert ledger.drain()
+    [row] = usage(ledger.engine, group_by="endpoint")
+    assert (row.quality, row.rated) == (0.25, 1)
+    [page] = read_pages(ledger.engine, Wanted())
+    assert {row["sample_id"]: row["score"] for row in page}[str(query_id)] == 0.25
+    assert sorted(str(row["score"]) for row in page) == ["0.25", "None"]
 
 
 def test_a_comparison_waits_for_its_decision(ledger: Ledger) -> None:
