@@ -151,7 +151,7 @@ class Gateway:
         hold = await self._set_aside(ask, decision)
         try:
             self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
-        except GatewayError:
+        except BaseException:
             if hold is not None:
                 hold.close()
             raise

@@ -29,19 +29,22 @@ def cost_nusd(usage: Usage, endpoint: Endpoint) -> int:
     return int((usd_per_mtok * _NUSD_PER_TOKEN_AT_ONE_USD_PER_MTOK).quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
-def dearest_nusd(endpoints: Iterable[Endpoint], *, tokens_prompt: int, tokens_completion: int | None) -> int:
-    """What a call of so many tokens costs at most, at the dearest of `endpoints`, in nano-dollars, rounded up.
+def dearest_nusd(
+    endpoints: Iterable[Endpoint], *, tokens_prompt: int, tokens_completion: int | None, answers: int = 1
+) -> int:
+    """What one call costs at most at the dearest of `endpoints`, in nano-dollars, rounded up; 0 without endpoints.
 
     Every prompt token counts at the dearest of its three prices, since nobody knows beforehand what is cached.
-    Neither count exceeds what the endpoint takes; with `tokens_completion` None all the room that the
-    prompt leaves there counts. 0 without endpoints.
+    Prompt and each of the `answers` count for no more than the endpoint's context; with `tokens_completion` None
+    an answer takes all the room that the prompt leaves there.
     """
-    return max((_bound_nusd(endpoint, tokens_prompt, tokens_completion) for endpoint in endpoints), default=0)
+    return max((_bound_nusd(e, tokens_prompt, tokens_completion, answers) for e in endpoints), default=0)
 
 
-def _bound_nusd(endpoint: Endpoint, tokens_prompt: int, tokens_completion: int | None) -> int:
-    prompt = min(tokens_prompt, endpoint.context_tokens_max)
-    completion = endpoint.context_tokens_max - prompt if tokens_completion is None else tokens_completion
+def _bound_nusd(endpoint: Endpoint, tokens_prompt: int, tokens_completion: int | None, answers: int) -> int:
+    context = endpoint.context_tokens_max
+    prompt = min(tokens_prompt, context)
+    completion = answers * (context - prompt if tokens_completion is None else min(tokens_completion, context))
     prompt_usd_per_mtok = max(
         endpoint.price_input_usd_per_mtok,
         endpoint.price_cached_input_usd_per_mtok,

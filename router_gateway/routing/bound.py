@@ -30,10 +30,12 @@ class CostBound:
         choices : the body's `n`; anything that is no number of answers counts as 1
         """
         completion = self.output_tokens_assumed if query.tokens_output_max is None else query.tokens_output_max
-        if completion is not None and type(choices) is int:
-            completion *= min(max(choices, 1), _CHOICES_MAX)
-        prompt = ceil(query.tokens_input * self.prompt_margin)
-        return dearest_nusd(self._of(order), tokens_prompt=prompt, tokens_completion=completion)
+        return dearest_nusd(
+            self._of(order),
+            tokens_prompt=ceil(query.tokens_input * self.prompt_margin),
+            tokens_completion=completion,
+            answers=min(max(choices, 1), _CHOICES_MAX) if type(choices) is int else 1,
+        )
 
     def lasts_s(self, order: Sequence[str]) -> float:
         """Seconds after which every try along `order` has ended."""
