@@ -104,6 +104,7 @@ class Pupil:
         if size == 0 or (size < rows_min and not lesson.full) or lesson.reached == self._in_vain:
             if size == 0:
                 self._pass_over(lesson)
+                self._step_back()
             return "waiting"
         outcome = self._try(lesson)
         if outcome in ("refused", "unteachable"):  # tried again with the rows that come, as long as a piece has room
@@ -206,6 +207,18 @@ class Pupil:
     def _pass_over(self, lesson: Lesson) -> None:
         """Read on from there, without a snapshot: after a restart these rows are looked at once more."""
         self._from, self.more = lesson.reached, lesson.full
+
+    def _step_back(self) -> None:
+        """Where the newest rows were deleted their numbers may come again: do not read on past them."""
+        newest = self.lessons.newest()
+        there = Watermark(
+            feedback=min(self._from.feedback, newest.feedback),
+            comparisons=min(self._from.comparisons, newest.comparisons),
+            revocations=min(self._from.revocations, newest.revocations),
+        )
+        if there != self._from:
+            log.warning("%s has read rows that are gone; `learn --refit` forgets them", self.live.current().label)
+            self._from = there
 
     def _keep(
         self, policy: Policy, standing: Standing, taught: Experience | None, observations: int, outcome: Outcome

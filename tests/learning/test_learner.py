@@ -234,6 +234,26 @@ def test_rows_that_were_deleted_have_no_part_in_a_refit(ledger, saved):
     assert np.array_equal(scores(live["bandit"].current().policy), scores(stays))
 
 
+def test_rows_that_come_where_others_were_deleted_are_learned(ledger, saved, caplog):
+    enrolled(saved, "linear")
+    learner, _ = school(ledger.engine, saved, "linear")
+    rate(ledger, 30, seed=7)
+    assert learner.step() == {"linear": "learned"}
+    with ledger.engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("DROP TRIGGER feedback_no_delete"))
+        else:
+            connection.execute(text("ALTER TABLE feedback DISABLE TRIGGER USER"))
+        connection.execute(text("DELETE FROM feedback WHERE seq > 10"))
+    with caplog.at_level(logging.WARNING):
+        assert learner.step() == {"linear": "waiting"}
+        assert learner.step() == {"linear": "waiting"}
+    assert len([r for r in caplog.records if "rows that are gone" in r.message]) == 1
+    rate(ledger, 5, seed=8)
+    assert learner.step() == {"linear": "learned"}
+    assert Snapshots(saved).load("linear")[1].provenance.observations == len(OFFLINE) + 35
+
+
 def test_a_refit_of_which_nothing_is_left_fails_loudly_and_what_serves_stays(ledger, saved):
     learner, live = school(ledger.engine, saved, "knn")
     said = rate(ledger, 10, seed=7)
