@@ -43,7 +43,7 @@ Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: t
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="Use this configuration's encoder, endpoints and prices.")
 ]
-Embedder = Annotated[str, typer.Option(help="static (a table), onnx (a transformer), onnx-int8, sentence (torch), hashing.")]
+Embedder = Annotated[str, typer.Option(help="static (a table), onnx (a transformer), onnx-int8, sentence, hashing.")]
 Cascades = Annotated[int, typer.Option(help="Offer this many cascades besides: what routing with a judge would add.")]
 JudgeError = Annotated[float, typer.Option(help="How often the cascades' judge misreads an answer; 0.5 is a coin.")]
 Pictures = Annotated[Path | None, typer.Option(help="Folder for the main charts as PNG (needs matplotlib).")]

@@ -31,7 +31,7 @@ Seed = Annotated[int, typer.Option(help="Of the split of SOURCE. Choose it befor
 Out = Annotated[Path | None, typer.Option(help="Write the finding to this JSON file.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for vectors; default: the user's cache folder.")]
 Embedder = Annotated[
-    str, typer.Option(help="Without --config: static (a table), onnx (a transformer), onnx-int8, sentence (torch), hashing.")
+    str, typer.Option(help="Without --config: static (a table), onnx (a transformer), onnx-int8, sentence, hashing.")
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Decide as this configuration does, at its prices.")

@@ -75,14 +75,14 @@ def test_the_learned_cost_model_prices_a_request_by_the_answer_it_asks_for(brain
 def test_a_second_start_takes_prices_from_the_snapshot(brain):
     first, second = brain("learned"), brain("learned")
     assert isinstance(second.cost, TokenLengthCost)
-    assert second.live["knn"].current().version == first.live["knn"].current().version == 1
+    assert second.live["clusters"].current().version == first.live["clusters"].current().version == 1
     np.testing.assert_array_equal(costs(first), costs(second))
 
 
 def test_another_cost_model_fits_again(brain):
     assert isinstance(brain("constant").cost, TokenPriceCost)
     again = brain("learned")
-    assert again.live["knn"].current().version == 2
+    assert again.live["clusters"].current().version == 2
     assert costs(again)[1, 0] > 5 * costs(again)[0, 0]
 
 

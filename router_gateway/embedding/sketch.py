@@ -31,5 +31,4 @@ def sketch(pieces: Sequence[int]) -> Floats:
     new[1:] = features[1:] != features[:-1]
     mixed = features[new] * _MIX
     signs = ((mixed >> _SIGN) & _ONE).astype(np.float64) * 2.0 - 1.0
-    counts: Floats = np.bincount((mixed >> _BUCKET).astype(np.int64), weights=signs, minlength=WIDTH)
-    return counts
+    return np.bincount((mixed >> _BUCKET).astype(np.int64), weights=signs, minlength=WIDTH).astype(np.float64)

@@ -70,8 +70,8 @@ class StaticEmbedder:
 
     The first half sums rows of the table, one per word piece; how much a word counts is the length of its row. The
     second is a `sketch`: it tells formats of tasks apart, which meaning does not (docs/encoder.md: what it brings).
-    Sums are of whole numbers, so they are exact, and a text's vector is the same bit for bit on every machine and in
-    any company. Calls from several threads run side by side.
+    Sums are of whole numbers, so they are exact, and lengths are taken in float64: a text's vector is the same bit for
+    bit in any company and, but for ties in rounding, on any machine. Calls from several threads run side by side.
     """
 
     def __init__(self, table: Path | None = None) -> None:
@@ -125,8 +125,9 @@ class StaticEmbedder:
 
 def _normalise(half: Floats) -> None:
     """To unit length, in place; what has none points along the first axis."""
-    square = half @ half
+    wide = half.astype(np.float64)  # processors add in different orders: in float32 that would show
+    square = wide @ wide
     if square > 0.0:
-        half /= np.sqrt(square)
+        half[:] = wide / np.sqrt(square)
     else:  # no words, or all of them cancelled
         half[0] = 1.0
