@@ -35,6 +35,7 @@ def test_an_application_that_does_not_start_is_never_announced_and_ends_in_failu
 
 def test_one_that_starts_answers_when_it_says_so_and_ends_with_a_signal():
     answers = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without
 
     def ask(url):
         answers.append(httpx.get(url, trust_env=False).status_code)
@@ -46,6 +47,7 @@ def test_one_that_starts_answers_when_it_says_so_and_ends_with_a_signal():
         with pytest.raises(KeyboardInterrupt):
             server_of(Starlette(), client.start).run(sockets=[listener])
         client.join()
+    signal.signal(signal.SIGINT, before)
     assert answers == [404]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,9 +105,10 @@ import os, signal, sys
 from pathlib import Path
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.engine import open_engine
-from tests.learning.school import school
 
-where = sys.argv[3]
+where, checkout = sys.argv[3:]
+sys.path.append(checkout)
+from tests.learning.school import school
 write = Snapshots._write
 
 def killed(self, folder, named, provenance):
@@ -127,7 +129,8 @@ learner.step()
 def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_doubles_nothing(ledger, saved, database_url, where):
     enrolled(saved, "linear")
     rate(ledger, 40, seed=7)
-    command = [sys.executable, "-c", _KILLED_WHILE_SAVING, database_url, str(saved), where]
+    checkout = Path(__file__).parents[2]
+    command = [sys.executable, "-c", _KILLED_WHILE_SAVING, database_url, str(saved), where, str(checkout)]
     killed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (killed.returncode, killed.stdout) == (-9, "learning\n"), killed.stderr
     assert Snapshots(saved).newest("linear") == 1
