@@ -193,7 +193,7 @@ def main() -> int:
         return 2
     started = time.perf_counter()
     [(name, table)] = load_tables(str(arguments.data))
-    prepared = prepare(name, table, encoder=Encoder(), cache=arguments.cache, workers=arguments.workers)
+    prepared = prepare(name, table, encoder=Encoder(kind="onnx"), cache=arguments.cache, workers=arguments.workers)
     prepared = replace(prepared, answers=None)  # large, and no policy here reads them
     seeds = range(arguments.seeds)
     slow_first = sorted(arguments.policies, key=lambda policy: policy != "stack")

@@ -1,4 +1,4 @@
-"""Routes as a user writes them, the encoder that serves by default, and prompts that neither was made for."""
+"""Routes as a user writes them, all-MiniLM-L6-v2, and prompts that neither was made for."""
 
 import json
 from pathlib import Path
