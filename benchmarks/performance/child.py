@@ -26,7 +26,7 @@ _LENGTHS = {20: 400, 100: 300, 500: 60}  # tokens: texts
 _SLOW_S, _FEW = 0.02, 25  # an encoder slower than this for a text is given so many
 _LEDGER_QUERIES = 20_000  # two rows each
 _ENDPOINTS = tuple(f"endpoint-{i}" for i in range(11))
-_WIDTH = 384
+_WIDTH = 512  # of the default encoder
 
 
 def encoder(kind: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from router_gateway.core.errors import PolicyError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Feedback
 from router_gateway.learning.snapshots import Snapshots
-from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.lessons import Lessons, Watermark
 from tests.learning.school import (
     ASKED,
@@ -30,18 +29,6 @@ from tests.learning.school import (
     scores,
     take_back,
 )
-
-
-@pytest.fixture
-def ledger(database_url, tmp_path):
-    ledger = Ledger.open(database_url, directory=tmp_path / "journal")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
-def saved(tmp_path):
-    return tmp_path / "snapshots"
 
 
 def ledger_experience(ledger):

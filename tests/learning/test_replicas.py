@@ -13,21 +13,8 @@ import pytest
 from router_gateway.core.errors import LedgerUnavailable
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.leases import Lease
-from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.lessons import Lessons, Watermark
 from tests.learning.school import OFFLINE, WORLD, enrolled, fitted, rate, school, scores
-
-
-@pytest.fixture
-def ledger(database_url, tmp_path):
-    ledger = Ledger.open(database_url, directory=tmp_path / "journal")
-    yield ledger
-    ledger.close()
-
-
-@pytest.fixture
-def saved(tmp_path):
-    return tmp_path / "snapshots"
 
 
 def taught_once(ledger, name):
