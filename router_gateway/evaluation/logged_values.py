@@ -158,10 +158,11 @@ class _Course:
         seen = overlap(self.log, target)
         refused = seen.refusal
         quality, cost_usd = self.outcomes.quality[self.asked], self.outcomes.cost_usd[self.asked]
+        price = float((target * self.cost_usd).sum(axis=1).mean()) / worth_usd
         rewards = {
-            "quality": (quality, self.quality),
-            "cost_usd": (cost_usd, self.cost_usd),
-            "net": (quality - cost_usd / worth_usd, self.quality - self.cost_usd / worth_usd),
+            "quality": (quality, self.quality, (0.0, 1.0)),
+            "cost_usd": (cost_usd, self.cost_usd, None),  # nobody knows the most that a request may cost
+            "net": (quality - cost_usd / worth_usd, self.quality - self.cost_usd / worth_usd, (-price, 1.0 - price)),
         }
         return Value(
             policy=policy,
@@ -170,7 +171,10 @@ class _Course:
             overlap=seen,
             refused=refused,
             warning=seen.warning,
-            **{k: {} if refused else estimate(self.log, target, *reward) for k, reward in rewards.items()},
+            **{
+                name: {} if refused else estimate(self.log, target, reward, model, bounds=bounds)
+                for name, (reward, model, bounds) in rewards.items()
+            },
         )
 
     def _query(self, row: int) -> Query:

@@ -32,6 +32,8 @@ ESS_MIN = 30.0
 """Fewer effective observations make no interval."""
 _WEIGHT_Z_MAX = 4.0
 _LEVEL = 0.95
+_Z = 1.959964  # of a normal distribution, at _LEVEL
+_PADDING = 2.0  # effective observations added at either end of the range
 _THRESHOLDS = 20
 
 
@@ -85,7 +87,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A value and its 95 % percentile interval from the bootstrap over clusters."""
+    """A value and its 95 % interval: the bootstrap's over clusters, and no narrower than `padded` has it."""
 
     value: float
     low: float
@@ -136,9 +138,8 @@ def overlap(log: Log, target: Floats) -> Overlap:
     off = log.summed((weight - (1.0 - never))[:, None])[:, 0]
     sums = log.summed(weight[:, None])[:, 0]
     error = np.sqrt((off**2).sum())
-    squares = float((sums**2).sum())
     return Overlap(
-        ess=float(sums.sum()) ** 2 / squares if squares else 0.0,
+        ess=effective(sums),
         weight_max=float(weight.max()),
         weight_mean=float(weight.mean()),
         # within rounding of every weight being right there is nothing to measure in standard errors
@@ -148,11 +149,14 @@ def overlap(log: Log, target: Floats) -> Overlap:
     )
 
 
-def estimate(log: Log, target: Floats, reward: Floats, model: Floats) -> Mapping[str, Estimate]:
+def estimate(
+    log: Log, target: Floats, reward: Floats, model: Floats, *, bounds: tuple[float, float] | None = None
+) -> Mapping[str, Estimate]:
     """By "ips", "snips", "dr" and "switch": the mean reward of `target`.
 
     target : float64 (N, E), rows sum to 1; reward : float64 (N,)
     model : float64 (N, E), predicted reward, of a model that has not seen the decision's own outcome
+    bounds : between which a reward lies, where that is known: rewards that are all alike then still leave doubt
     """
     weight = log.weights(target)
     direct = (target * model).sum(axis=1)
@@ -164,7 +168,41 @@ def estimate(log: Log, target: Floats, reward: Floats, model: Floats) -> Mapping
     drawn = np.concatenate([block.astype(np.float64) @ sums for block in np.array_split(log.counts, 20)])
     total = sums.sum(axis=0)
     ratios = {"ips": (2, 0), "snips": (2, 1), "dr": (3, 0), "switch": (4, 0)}
-    return {name: _estimate(total, drawn, *columns) for name, columns in ratios.items()}
+    found = {name: _estimate(total, drawn, *columns) for name, columns in ratios.items()}
+    if bounds is None:
+        return found
+    seen = effective(sums[:, 1])
+    return {name: padded(one, sums[:, ratios[name]], seen, bounds) for name, one in found.items()}
+
+
+def effective(weights: Floats) -> float:
+    """Effective sample size (Σ w)² / Σ w² (Kish 1965); 0 for no weight at all."""
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares else 0.0
+
+
+def padded(found: Estimate, sums: Floats, seen: float, bounds: tuple[float, float]) -> Estimate:
+    """The interval, widened to what two more observations at either end of the range would have made it.
+
+    A bootstrap draws only from what was seen: sixty rewards of 1 give an interval without length, although one
+    request in twenty may be bad. So the normal interval after adding four observations (Agresti and Coull 1998,
+    "Approximate is better than 'exact'", The American Statistician 52(2)), with the effective sample size for
+    the number seen (Franco, Little, Louis and Slud 2019, J. Survey Statistics and Methodology 7(3)), is its
+    least. Away from the ends, and with hundreds of effective observations, it changes next to nothing.
+
+    sums : float64 (C, 2), by cluster, what `found.value` is the ratio of; seen : the effective sample size
+    """
+    low, high = bounds
+    squares = float(((sums[:, 0] - found.value * sums[:, 1]) ** 2).sum()) / float(sums[:, 1].sum()) ** 2
+    number = seen + 2 * _PADDING
+    centre = (seen * found.value + _PADDING * (low + high)) / number
+    ends = _PADDING * ((low - centre) ** 2 + (high - centre) ** 2)
+    arm = _Z * float(np.sqrt(seen**2 * squares + seen * (found.value - centre) ** 2 + ends)) / number
+    return Estimate(
+        value=found.value,
+        low=min(found.low, max(centre - arm, low)),
+        high=max(found.high, min(centre + arm, high)),
+    )
 
 
 def switch_threshold(log: Log, target: Floats, direct: Floats, correction: Floats, *, scale: float) -> float:

@@ -53,6 +53,44 @@ def test_there_is_no_bias_to_be_seen(found, name):
     assert abs(values.mean() - VALUE) < 3 * values.std() / np.sqrt(len(values))
 
 
+@pytest.mark.parametrize("bad", [0.0, 0.01, 0.03, 0.08])
+def test_intervals_cover_where_rewards_are_nearly_all_alike(bad):
+    """A rarely drawn endpoint that is almost always good: the bootstrap alone covers a third to four fifths of it."""
+
+    def once(seed):
+        rng = np.random.default_rng(seed)
+        probability = np.tile([0.8, 0.2], (300, 1))
+        action = (rng.random(300) < 0.2).astype(int)
+        log = Log(
+            action=action,
+            propensity=probability[np.arange(300), action],
+            probability=probability,
+            cluster=np.arange(300),
+            resamples=200,
+            seed=seed,
+        )
+        reward = (rng.random(300) < np.where(action == 1, 1 - bad, 0.5)).astype(float)
+        return log, np.tile([0.0, 1.0], (300, 1)), reward, np.tile([0.5, reward[action == 1].mean()], (300, 1))
+
+    logs = [once(seed) for seed in range(300)]
+    found = [estimate(*each, bounds=(0.0, 1.0)) for each in logs]
+    for name in ("snips", "dr", "switch"):
+        assert np.mean([one[name].low <= 1 - bad <= one[name].high for one in found]) >= 0.93
+        assert min(one[name].high - one[name].low for one in found) > 0.02
+    if bad == 0.01:
+        alone = [estimate(*each)["snips"] for each in logs]
+        assert np.mean([one.low <= 1 - bad <= one.high for one in alone]) < 0.6
+
+
+def test_bounds_change_next_to_nothing_where_rewards_differ():
+    log, target, reward, model = simulated(0)
+    alone, bounded = estimate(log, target, reward, model), estimate(log, target, reward, model, bounds=(0.0, 1.0))
+    for name, one in bounded.items():
+        assert one.value == alone[name].value
+        assert one.low <= alone[name].low < alone[name].high <= one.high
+        assert one.high - one.low < 1.1 * (alone[name].high - alone[name].low)
+
+
 def test_a_model_even_a_wrong_one_makes_the_interval_shorter(found):
     width = {name: np.mean([one[name].high - one[name].low for one in found]) for name in ("ips", "dr")}
     assert width["dr"] < 0.8 * width["ips"]
