@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,22 +16,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
-from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.core.yaml_file import read_mapping
+from router_gateway.dispatch.endpoints import REPLAY, EndpointSettings, PositiveFloat
 from router_gateway.learning.settings import Learning
 from router_gateway.presets import PresetSource
 
-REPLAY = "replay"
-"""As an endpoint's `base_url`: the bundled replay server answers for it."""
-
-OPENAI_URL = "https://api.openai.com/v1"
-
 _ENV_PREFIX = "ROUTER_GATEWAY__"
 _ALIAS = "auto"  # what clients call the routed model
-
-Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
 class _Section(BaseModel):
@@ -129,52 +119,6 @@ class Dispatch(_Section):
     """How requests are sent on."""
 
     drop_params: bool = False
-
-
-class EndpointSettings(_Section):
-    """One model behind one URL or provider."""
-
-    name: Name
-    model: str = Field(min_length=1, max_length=200)
-    protocol: WireProtocol | None = None
-    base_url: str | None = Field(None, pattern=r"^(replay|https?://.+)$")
-    api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    price_input_usd_per_mtok: Price
-    price_output_usd_per_mtok: Price
-    price_cached_input_usd_per_mtok: Price | None = None
-    price_cache_write_usd_per_mtok: Price | None = None
-    context_tokens_max: int = Field(ge=1)
-    offers: frozenset[Literal["tools", "json", "vision", "audio"]] = frozenset()
-    region: str | None = None
-    collects_data: bool = False
-    connect_timeout_s: PositiveFloat = 5.0
-    first_token_timeout_s: PositiveFloat = 60.0
-    timeout_s: PositiveFloat = 600.0
-
-    def build(self) -> Endpoint:
-        """The endpoint as routing and dispatch know it."""
-        prefix, _, rest = self.model.partition("/")
-        speaks_openai = self.base_url is not None or prefix == "openai" or not rest
-        protocol: WireProtocol = self.protocol or ("openai" if speaks_openai else "litellm")
-        plain_openai = protocol == "openai" and self.base_url is None
-        return Endpoint(
-            name=self.name,
-            model=rest if plain_openai and prefix == "openai" else self.model,
-            protocol=protocol,
-            base_url=OPENAI_URL if plain_openai else self.base_url,
-            provider="replay" if self.base_url == REPLAY else (prefix if rest else "openai"),
-            price_input_usd_per_mtok=self.price_input_usd_per_mtok,
-            price_output_usd_per_mtok=self.price_output_usd_per_mtok,
-            price_cached_input_usd_per_mtok=_or(self.price_cached_input_usd_per_mtok, self.price_input_usd_per_mtok),
-            price_cache_write_usd_per_mtok=_or(self.price_cache_write_usd_per_mtok, self.price_input_usd_per_mtok),
-            context_tokens_max=self.context_tokens_max,
-            offers=frozenset(self.offers),
-            region=self.region,
-            collects_data=self.collects_data,
-            connect_timeout_s=self.connect_timeout_s,
-            first_token_timeout_s=self.first_token_timeout_s,
-            timeout_s=self.timeout_s,
-        )
 
 
 class Config(BaseSettings):
@@ -317,7 +261,3 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
         if name in taken
     ]
     return problems
-
-
-def _or(value: Decimal | None, otherwise: Decimal) -> Decimal:
-    return otherwise if value is None else value

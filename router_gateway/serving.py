@@ -18,8 +18,9 @@ from pathlib import Path
 
 import uvicorn
 
-from router_gateway.config import REPLAY, Config
+from router_gateway.config import Config
 from router_gateway.core.errors import ConfigError
+from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.wiring import Built, Progress, build, replay_app
 
 _KEY_FILE = "demo.key"

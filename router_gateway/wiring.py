@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from router_gateway import registry
-from router_gateway.config import REPLAY, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice, api_keys
+from router_gateway.config import Config, EpsilonGreedyRule, GreedyRule, PolicyChoice, api_keys
 from router_gateway.core.errors import PolicyError, SnapshotMismatch
 from router_gateway.core.protocols import AsksRouteModel, Embedder, Policy, Rule
 from router_gateway.core.types import Endpoint, NamedPolicy
+from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
 from router_gateway.learning.snapshots import Snapshots

@@ -13,6 +13,7 @@ from router_gateway.api.ask import AUTO
 from router_gateway.api.parts import Parts, parts_of
 from router_gateway.api.wire import may_use
 from router_gateway.core.errors import NotFound
+from router_gateway.core.prices import priced_at
 from router_gateway.core.types import Endpoint
 from router_gateway.ledger.keys import ApiKey
 
@@ -41,7 +42,8 @@ async def get_model(request: Request) -> Response:
 
 
 def _models(parts: Parts, key: ApiKey) -> Iterator[dict[str, Any]]:
-    pool = [e for e in parts.gateway.endpoints if may_use(key.allows, e.name, e.model)]
+    now = datetime.now(UTC)
+    pool = [priced_at(e, now) for e in parts.gateway.endpoints if may_use(key.allows, e.name, e.model)]
     for alias in (AUTO, *parts.gateway.routers) if pool else ():
         yield _base(alias, parts.started_at, _ALIAS_OWNER) | _range(pool)
     for endpoint in pool:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_gateway.core.errors import BadScores, SnapshotMismatch
+from router_gateway.core.prices import PriceChange
 
 if TYPE_CHECKING:
     from router_gateway.core.protocols import Policy
@@ -138,6 +139,7 @@ class Endpoint:
 
     `protocol` "openai" forwards the body as it is to `base_url`; "litellm" translates for a provider
     that speaks something else (`model` then carries litellm's prefix, as in "anthropic/claude-...").
+    `price_changes` is the dated table, oldest first, empty where prices never change (`core.prices`).
     """
 
     name: str
@@ -148,6 +150,7 @@ class Endpoint:
     price_output_usd_per_mtok: Decimal
     price_cached_input_usd_per_mtok: Decimal
     price_cache_write_usd_per_mtok: Decimal
+    price_changes: tuple[PriceChange, ...] = ()
     context_tokens_max: int
     offers: frozenset[str] = frozenset()
     provider: str = "openai"
@@ -277,6 +280,7 @@ class Attempt:
     """One try at one endpoint. `status` is the upstream's HTTP status, 0 when none came.
 
     `usage` is None when the upstream reported none (cost is then an estimate: `cost_estimated`).
+    `cost_nusd` is computed from our price table; `provider_cost_nusd` is what the provider itself said, or None.
     `first_byte_ms` and `latency_ms` count from the moment of sending; None when it never came.
     """
 
@@ -288,6 +292,7 @@ class Attempt:
     usage: Usage | None = None
     cost_nusd: int = 0
     cost_estimated: bool = False
+    provider_cost_nusd: int | None = None
     first_byte_ms: float | None = None
     latency_ms: float
     error: str | None = None

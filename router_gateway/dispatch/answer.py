@@ -13,7 +13,7 @@ from router_gateway.core.types import Endpoint
 from router_gateway.dispatch.stream import StreamTap, error_code, generated_text
 from router_gateway.dispatch.trial import CLIENT_CLOSED, Trial
 from router_gateway.dispatch.upstream import BrokenAnswer, Reply, Upstream
-from router_gateway.dispatch.usage import count_tokens, parse_usage
+from router_gateway.dispatch.usage import count_tokens, parse_cost, parse_usage
 
 _HELD_BACK_MAX = 256  # events without content before the batch with the first
 
@@ -109,7 +109,8 @@ class StreamedAnswer(Answer):
         if not self._trial.concluded:
             usage = self._tap.usage
             tokens_output = 0 if usage else self._tap.tokens_output_estimate()
-            self._trial.conclude(error, usage=usage, tokens_output=tokens_output)
+            cost_nusd = self._tap.provider_cost_nusd
+            self._trial.conclude(error, usage=usage, tokens_output=tokens_output, provider_cost_nusd=cost_nusd)
 
     async def _next(self) -> list[bytes] | None:
         """The next events to send, or None at the end."""
@@ -151,7 +152,7 @@ async def begin(trial: Trial, upstream: Upstream) -> Answer:
         try:
             async with asyncio.timeout_at(trial.first_until_s):
                 reply = await upstream.open(trial.endpoint, trial.call, timeout_s=trial.remaining_s)
-                trial.upstream_status = reply.status
+                trial.headed(reply.status, reply.headers)
                 if reply.status != 200 or not trial.call.stream:
                     return await _whole(trial, reply)
                 answer = StreamedAnswer(trial, reply)
@@ -188,7 +189,11 @@ async def _whole(trial: Trial, reply: Reply) -> Answer:
     if not isinstance(payload.get("choices"), list):
         raise UpstreamError(f"endpoint {trial.endpoint.name}: answered with no choices")
     usage = parse_usage(payload.get("usage"))
-    trial.conclude(usage=usage, tokens_output=0 if usage else count_tokens(generated_text(payload)))
+    trial.conclude(
+        usage=usage,
+        tokens_output=0 if usage else count_tokens(generated_text(payload)),
+        provider_cost_nusd=parse_cost(payload.get("usage")),
+    )
     return answer
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from router_gateway.core.errors import UpstreamError, UpstreamRateLimited
 from router_gateway.core.types import Usage
 from router_gateway.dispatch.tokens import count_tokens
-from router_gateway.dispatch.usage import parse_usage
+from router_gateway.dispatch.usage import parse_cost, parse_usage
 
 DONE = b"data: [DONE]\n\n"
 EVENT_BYTES_MAX = 16 * 1024 * 1024  # an image in base64 fits, a runaway upstream does not
@@ -98,14 +98,15 @@ def data_of(event: bytes) -> bytes:
 class StreamTap:
     """Reads a Chat Completions stream event by event, as it passes.
 
-    `usage` is what the upstream reported so far; `has_content` turns true with the first delta that
-    carries more than a role; `done` with `[DONE]`. `choices` is how many answers were asked for (`n`);
+    `usage` and `provider_cost_nusd` are what the upstream reported so far; `has_content` turns true with the first
+    delta that carries more than a role; `done` with `[DONE]`. `choices` is how many answers were asked for (`n`);
     `source` names the endpoint in errors.
     """
 
     def __init__(self, *, source: str, wants_usage: bool, choices: int = 1) -> None:
         self._source = source
         self.usage: Usage | None = None
+        self.provider_cost_nusd: int | None = None
         self.has_content = False
         self.done = False
         self._wants_usage = wants_usage
@@ -137,6 +138,7 @@ class StreamTap:
         usage = parse_usage(chunk.get("usage"))
         if usage is not None:
             self.usage = usage
+            self.provider_cost_nusd = parse_cost(chunk.get("usage"))
             if not choices and not self._wants_usage:
                 return None
         return event

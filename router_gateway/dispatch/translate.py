@@ -148,12 +148,14 @@ class StreamReply:
     async def batches(self) -> AsyncIterator[list[bytes]]:
         """Chunks, the usage chunk, `[DONE]`. Raises UpstreamError when the provider failed or stopped halfway."""
         usage = None
+        cost: dict[str, float] = {}
         piece: dict[str, Any] = {}
         self._started = True
         try:
             async for raw in self._stream:
                 piece = raw.model_dump(exclude_none=True)
                 usage = parse_usage(piece.get("usage")) or usage
+                cost = shape.cost_member(piece.get("usage")) or cost
                 chunk = shape.chunk(piece, wants_usage=self._wants_usage)
                 if chunk is not None and (not _finishes(chunk) or self._finished()):
                     yield [event(chunk)]
@@ -169,7 +171,7 @@ class StreamReply:
         if not self._finished():
             raise UpstreamError(f"endpoint {self._endpoint.name}: the stream broke off before the answer was finished")
         if usage is not None:
-            yield [event(shape.usage_chunk(piece, usage))]
+            yield [event(shape.usage_chunk(piece, usage, cost))]
         yield [DONE]
 
     async def aclose(self) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Usage
-from router_gateway.dispatch.usage import parse_usage, usage_object
+from router_gateway.dispatch.usage import parse_cost, parse_usage, usage_object
 
 # `reasoning_content` and `thinking_blocks` are no OpenAI members, but a client that sends the turn back
 # must return them, or a model that thinks between tool calls loses its signature.
@@ -19,8 +20,14 @@ def completion(answer: Mapping[str, Any]) -> dict[str, Any]:
     body["choices"] = [_choice(choice) for choice in answer.get("choices") or ()]
     usage = parse_usage(answer.get("usage"))
     if usage is not None:
-        body["usage"] = usage_object(usage)
+        body["usage"] = usage_object(usage) | cost_member(answer.get("usage"))
     return body
+
+
+def cost_member(reported: object) -> dict[str, float]:
+    """`cost` in USD, as OpenRouter has it, where the provider said what the call cost."""
+    cost = parse_cost(reported)
+    return {} if cost is None else {"cost": nusd_to_usd(cost)}
 
 
 def chunk(piece: Mapping[str, Any], *, wants_usage: bool) -> dict[str, Any] | None:
@@ -31,9 +38,9 @@ def chunk(piece: Mapping[str, Any], *, wants_usage: bool) -> dict[str, Any] | No
     return _chunk(piece, choices) | ({"usage": None} if wants_usage else {})
 
 
-def usage_chunk(piece: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
-    """The last chunk of a stream: no choices, the usage of the whole call."""
-    return _chunk(piece, []) | {"usage": usage_object(usage)}
+def usage_chunk(piece: Mapping[str, Any], usage: Usage, cost: Mapping[str, float]) -> dict[str, Any]:
+    """The last chunk of a stream: no choices, the usage of the whole call and its `cost_member`."""
+    return _chunk(piece, []) | {"usage": usage_object(usage) | dict(cost)}
 
 
 def _chunk(piece: Mapping[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:

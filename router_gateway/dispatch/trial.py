@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from router_gateway.core.errors import GatewayError, UpstreamError, UpstreamRateLimited, UpstreamTimeout
 from router_gateway.core.money import cost_nusd
+from router_gateway.core.prices import priced_at
 from router_gateway.core.types import Attempt, Endpoint, Usage
 from router_gateway.dispatch.circuit import Entry
 from router_gateway.dispatch.upstream import BrokenAnswer, Call, ConnectTimeout, ContextLengthExceeded, UpstreamRefused
-from router_gateway.dispatch.usage import count_request_tokens
+from router_gateway.dispatch.usage import count_request_tokens, header_cost_nusd
 
 OnAttempt = Callable[[Attempt], None]
 CLIENT_CLOSED = "client_closed"
@@ -31,6 +32,7 @@ class Trial:
         self.call = call
         self.concluded = False
         self.upstream_status = 0
+        self._header_cost_nusd: int | None = None
         self._number = number
         self._entry = entry
         self._record = record
@@ -55,6 +57,11 @@ class Trial:
         """Seconds until `first_until_s`."""
         return max(self.first_until_s - self._loop.time(), 0.0)
 
+    def headed(self, status: int, headers: Mapping[str, str]) -> None:
+        """The answer's head is here."""
+        self.upstream_status = status
+        self._header_cost_nusd = header_cost_nusd(headers)
+
     def first_byte(self) -> None:
         """A stream's first content, or a whole answer's head, is here."""
         self._first_byte_ms = self._elapsed_ms()
@@ -68,12 +75,18 @@ class Trial:
         return UpstreamTimeout(f"endpoint {self.endpoint.name}: no answer in time")
 
     def conclude(
-        self, error: BaseException | str | None = None, *, usage: Usage | None = None, tokens_output: int = 0
+        self,
+        error: BaseException | str | None = None,
+        *,
+        usage: Usage | None = None,
+        tokens_output: int = 0,
+        provider_cost_nusd: int | None = None,
     ) -> None:
         """Record the attempt and tell the circuit.
 
         `error` is what ended the try, a code of the client's own mistake, or None for success; `usage` what
-        the upstream reported; `tokens_output` our own count of what it sent, used when it reported nothing.
+        the upstream reported; `tokens_output` our own count of what it sent, used when it reported nothing;
+        `provider_cost_nusd` what the upstream said that the call costs.
         """
         if self.concluded:
             return
@@ -91,8 +104,9 @@ class Trial:
                 endpoint=self.endpoint.name,
                 status=self.upstream_status or _status(error),
                 usage=usage,
-                cost_nusd=cost_nusd(priced, self.endpoint) if priced else 0,
+                cost_nusd=cost_nusd(priced, priced_at(self.endpoint, self._at)) if priced else 0,
                 cost_estimated=estimated,
+                provider_cost_nusd=self._header_cost_nusd if provider_cost_nusd is None else provider_cost_nusd,
                 first_byte_ms=self._first_byte_ms,
                 latency_ms=self._elapsed_ms(),
                 error=_code(error),

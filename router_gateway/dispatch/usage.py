@@ -1,24 +1,37 @@
 """Token counts: as an upstream reports them, and as we count them when it does not.
 
 OpenAI's numbers nest (`prompt_tokens` includes cached reads and cache writes, `completion_tokens`
-includes reasoning); `Usage` keeps five disjoint classes, because each has its own price.
+includes reasoning); `Usage` keeps five disjoint classes, because each has its own price. Some upstreams also say what
+the call cost: that is kept beside our own computation and never in its place.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from router_gateway.core.body import Body
+from router_gateway.core.money import usd_to_nusd
 from router_gateway.core.types import Usage
 from router_gateway.dispatch.tokens import count_tokens
 
-__all__ = ["count_request_tokens", "count_tokens", "parse_usage", "usage_object"]
+__all__ = [
+    "count_request_tokens",
+    "count_tokens",
+    "header_cost_nusd",
+    "parse_cost",
+    "parse_usage",
+    "usage_object",
+]
 
 _TOKENS_MAX = 10**9  # beyond it a number is garbage, not a count
 _TOKENS_PER_MESSAGE = 4  # role and separators
 _TOKENS_PER_ATTACHMENT = 765  # a 1024x1024 image in high detail, by OpenAI's published tile arithmetic
+_COST_HEADER = "x-litellm-response-cost"  # of a LiteLLM proxy, in USD
+_TICKS_PER_NUSD = 10  # xAI counts in 1e-10 USD
+_COST_USD_MAX = 1_000_000  # a call that costs more is a mistake of whoever says so
 _DEFINITIONS = ("tools", "functions", "response_format")
 
 
@@ -50,6 +63,37 @@ def parse_usage(reported: object) -> Usage | None:
         tokens_output=completion - reasoning,
         tokens_reasoning=reasoning,
     )
+
+
+def parse_cost(reported: object) -> int | None:
+    """What a `usage` object says the call cost, in nano-dollars, or None where it does not say.
+
+    OpenRouter has `cost` in USD, Perplexity `cost.total_cost`, xAI `cost_in_usd_ticks`.
+    """
+    usage = _object(reported)
+    cost = usage.get("cost")
+    said = _usd(cost.get("total_cost") if isinstance(cost, dict) else cost)
+    if said is None and (ticks := _count(usage.get("cost_in_usd_ticks"))) is not None:
+        return (ticks + _TICKS_PER_NUSD // 2) // _TICKS_PER_NUSD
+    return said
+
+
+def header_cost_nusd(headers: Mapping[str, str]) -> int | None:
+    """The same of a response's headers: a LiteLLM proxy says the cost there."""
+    said = headers.get(_COST_HEADER)
+    if said is None:
+        return None
+    try:
+        return _usd(Decimal(said.strip()))
+    except InvalidOperation:
+        return None
+
+
+def _usd(value: object) -> int | None:
+    """Nano-dollars of a number of dollars that can be a call's cost, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    return usd_to_nusd(value) if 0 <= value <= _COST_USD_MAX else None
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

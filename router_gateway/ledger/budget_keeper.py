@@ -130,10 +130,10 @@ class BudgetKeeper:
         Raises BudgetExceeded, and LedgerUnavailable when the database does not answer in time; then, and when
         the caller is cancelled, whatever was or will still be set aside is given back.
         """
-        amount_nusd = self._bound.cost_nusd(order, query, choices=choices)
+        query_id, now = query.id, self._now()
+        amount_nusd = self._bound.cost_nusd(order, query, choices=choices, now=now)
         if amount_nusd == 0:
             return None
-        query_id, now = query.id, self._now()
         expires_at = now + timedelta(seconds=self._bound.lasts_s(order)) + _GRACE
         take = partial(reservations.reserve, self._engine, caller, query_id, amount_nusd)
         taking = self._threads.submit(take, now=now, expires_at=expires_at)

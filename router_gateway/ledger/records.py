@@ -30,6 +30,8 @@ _COMMENT_CHARS_MAX = 10_000
 _REPLACEMENT = "\ufffd"
 JOURNALLED = (tables.decisions, tables.attempts, tables.feedback, tables.comparisons, tables.feedback_revocations)
 _COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
+_LATER_COLUMNS: Mapping[str, Row] = {"attempts": {"provider_cost_nusd": None}}
+"""What a journal of an earlier version does not have: its rows are kept, though nobody knew these then."""
 _FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
 _USAGE = tuple(field.name for field in fields(Usage))
 
@@ -76,6 +78,7 @@ def attempt_record(attempt: Attempt) -> Record:
         "status": attempt.status,
         "cost_nusd": attempt.cost_nusd,
         "cost_estimated": attempt.cost_estimated,
+        "provider_cost_nusd": attempt.provider_cost_nusd,
         "first_byte_ms": attempt.first_byte_ms,
         "latency_ms": attempt.latency_ms,
         "error": None if attempt.error is None else _clean(attempt.error),
@@ -128,13 +131,14 @@ def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
     """Table name and row of a record read back. Raises ValueError when it is not one of ours."""
     try:
         name, row = record["table"], dict(record["row"])
+        row = _LATER_COLUMNS.get(name, {}) | row
         if row.keys() != _COLUMNS[name]:
             raise ValueError(f"columns of another version of {name}")
         for key in ("id", "query_id"):
             if key in row:
                 row[key] = UUID(row[key])
         row["at"] = datetime.fromisoformat(row["at"])
-        if not isinstance(row.get("cost_nusd", 0), int):
+        if not isinstance(row.get("cost_nusd", 0), int) or isinstance(row.get("provider_cost_nusd"), float):
             raise ValueError("a cost of more than 64 bits")
         if "worth_usd" in row:
             row["worth_usd"] = float(row["worth_usd"])

@@ -110,6 +110,7 @@ attempts = Table(
     Column("tokens_reasoning", BigInteger),
     Column("cost_nusd", BigInteger, nullable=False),
     Column("cost_estimated", Boolean, nullable=False),
+    Column("provider_cost_nusd", BigInteger),  # as the provider says, where it does; never part of cost_nusd
     Column("first_byte_ms", Double),
     Column("latency_ms", Double, nullable=False),
     Column("error", String),

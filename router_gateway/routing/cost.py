@@ -6,29 +6,44 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
 
 from router_gateway.core.errors import SnapshotMismatch
+from router_gateway.core.prices import next_change, priced_at
 from router_gateway.core.types import Attempt, Endpoint, Floats, Query
 from router_gateway.routing.lengths import Lengths
 
 _USD_PER_MTOK = 1e-6
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 class _Prices:
-    """List prices of a pool, USD per token, (E,) each."""
+    """List prices of a pool, USD per token, (E,) each; those in force now, where they have dates."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._input_usd = np.array([float(e.price_input_usd_per_mtok) for e in endpoints]) * _USD_PER_MTOK
-        self._output_usd = np.array([float(e.price_output_usd_per_mtok) for e in endpoints]) * _USD_PER_MTOK
+        self._endpoints = tuple(endpoints)
+        self._take(_now())
+
+    def _take(self, now: datetime) -> None:
+        pool = [priced_at(endpoint, now) for endpoint in self._endpoints]
+        input_usd = np.array([float(e.price_input_usd_per_mtok) for e in pool]) * _USD_PER_MTOK
+        self._usd = input_usd, np.array([float(e.price_output_usd_per_mtok) for e in pool]) * _USD_PER_MTOK
+        self._until = next_change(pool, now)
 
     def usd(self, queries: Sequence[Query], answered: Floats) -> Floats:
         """float64 (Q, E): the prompt as counted, and `answered` (Q, E) output tokens."""
+        if self._until is not None and (now := _now()) >= self._until:
+            self._take(now)
+        input_usd, output_usd = self._usd
         sent = np.array([query.tokens_input for query in queries], dtype=np.float64)
-        return np.asarray(sent[:, None] * self._input_usd + answered * self._output_usd)
+        return np.asarray(sent[:, None] * input_usd + answered * output_usd)
 
 
 def _limits(queries: Sequence[Query]) -> Floats:

@@ -2,10 +2,13 @@ import asyncio
 import json
 import logging
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from router_gateway.core.errors import AllEndpointsFailed, UpstreamError, UpstreamRateLimited, UpstreamTimeout
+from router_gateway.core.prices import PriceChange
 from router_gateway.core.types import Usage
 from router_gateway.dispatch.circuit import CircuitLimits, State
 from router_gateway.dispatch.upstream import ContextLengthExceeded, UpstreamRefused
@@ -83,6 +86,57 @@ async def test_a_whole_answer_is_priced_exactly_with_cached_tokens(serve, dispat
     assert not attempt.cost_estimated
     assert (attempt.query_id, attempt.number, attempt.status, attempt.error) == (sent.query_id, 1, 200, None)
     assert 0 < attempt.first_byte_ms <= attempt.latency_ms
+
+
+async def test_a_try_costs_what_was_in_force_when_it_started(serve, dispatch, attempts):
+    now = datetime.now(UTC)
+    changes = [
+        PriceChange(
+            at=at,
+            price_input_usd_per_mtok=Decimal(usd),
+            price_output_usd_per_mtok=Decimal(usd),
+            price_cached_input_usd_per_mtok=Decimal(usd),
+            price_cache_write_usd_per_mtok=Decimal(usd),
+        )
+        for at, usd in ((now - timedelta(days=1), 7), (now + timedelta(days=1), 9))
+    ]
+    server = await serve(answering(200, whole("hi", prompt_tokens=10, completion_tokens=5)))
+    await dispatch(endpoint(server.base_url, price_changes=tuple(changes))).send(["a"], call(), attempts.append)
+    assert attempts[0].cost_nusd == 15 * 7_000
+
+
+@pytest.mark.parametrize(
+    ("usage", "headers", "provider_cost_nusd"),
+    [
+        ({}, (), None),
+        ({"cost": 0.0021}, (), 2_100_000),
+        ({}, (("x-litellm-response-cost", "0.0022"),), 2_200_000),
+        ({"cost": 0.0021}, (("x-litellm-response-cost", "0.0022"),), 2_100_000),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_the_provider_says_it_costs_is_kept_beside_and_never_mixed_in(
+    serve, dispatch, attempts, stream, usage, headers, provider_cost_nusd
+):
+    counts = {"prompt_tokens": 10, "completion_tokens": 5, **usage}
+
+    async def script(exchange):
+        if not stream:
+            await exchange.respond_json(whole("hi", **counts), headers=headers)
+            return
+        told = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n{told}transfer-encoding: chunked\r\n\r\n"
+        await exchange.send(head.encode())
+        await exchange.chunk(sse(ROLE, delta(content="hi"), delta("stop"), usage_chunk(**counts)) + DONE)
+        await exchange.end_stream()
+
+    server = await serve(script)
+    answer = await dispatch(endpoint(server.base_url)).send(["a"], call(stream=stream), attempts.append)
+    if stream:
+        await collect(answer)
+    (attempt,) = attempts
+    assert (attempt.cost_nusd, attempt.provider_cost_nusd) == (10 * 1000 + 5 * 4000, provider_cost_nusd)
+    assert not attempt.cost_estimated
 
 
 async def test_a_stream_is_forwarded_and_its_usage_chunk_kept_back(serve, dispatch, attempts):

@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from router_gateway.core.body import Body
 from router_gateway.core.types import Usage
-from router_gateway.dispatch.usage import count_request_tokens, count_tokens, parse_usage, usage_object
+from router_gateway.dispatch.usage import (
+    count_request_tokens,
+    count_tokens,
+    header_cost_nusd,
+    parse_cost,
+    parse_usage,
+    usage_object,
+)
 
 COUNTS = st.integers(0, 10**6)
 
@@ -120,3 +127,34 @@ JSON = st.recursive(
 def test_any_json_is_counted(messages, content, tools):
     assert count_request_tokens(body_of(messages=messages, tools=tools)) >= 0
     assert count_request_tokens(body_of(messages=[{"content": [content]}, {"content": content}])) >= 8
+
+
+@pytest.mark.parametrize(
+    ("reported", "cost_nusd"),
+    [
+        ({"cost": 0.00014}, 140_000),
+        ({"cost": 0}, 0),
+        ({"cost": {"input_tokens_cost": 0.1, "total_cost": 0.25}}, 250_000_000),
+        ({"cost_in_usd_ticks": 15}, 2),
+        ({"cost": None, "cost_in_usd_ticks": 10}, 1),
+        ({"cost": "0.1"}, None),
+        ({"cost": -1}, None),
+        ({"cost": True}, None),
+        ({"cost": float("nan")}, None),
+        ({"cost": 1e300}, None),
+        ({"prompt_tokens": 1}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_what_an_upstream_says_that_a_call_costs(reported, cost_nusd):
+    assert parse_cost(reported) == cost_nusd
+
+
+@pytest.mark.parametrize(
+    ("said", "cost_nusd"),
+    [("0.00015", 150_000), (" 1e-6 ", 1_000), ("", None), ("NaN", None), ("a lot", None), ("-1", None)],
+)
+def test_a_litellm_proxy_says_it_in_a_header(said, cost_nusd):
+    assert header_cost_nusd({"x-litellm-response-cost": said}) == cost_nusd
+    assert header_cost_nusd({}) is None

@@ -297,6 +297,13 @@ def test_any_text_becomes_text_that_both_databases_take(text: str) -> None:
     assert len(error) == min(len(text), 1_000)
 
 
+def test_an_attempt_in_the_journal_of_an_earlier_version_is_kept() -> None:
+    record = attempt_record(Attempt(query_id=uuid7(), number=1, at=NOON, endpoint="a", status=200, latency_ms=1.0))
+    del record["row"]["provider_cost_nusd"]
+    _, row = table_and_row(record)
+    assert row["provider_cost_nusd"] is None
+
+
 def test_a_record_of_another_shape_is_not_believed() -> None:
     record = attempt_record(an_attempt(a_query()))
     for damaged in ({}, {"table": "x", "row": {}}, record | {"row": {}}, record | {"row": record["row"] | {"at": 1}}):
