@@ -32,6 +32,7 @@ from rich.progress import Progress
 
 from router_gateway import config as configuration
 from router_gateway import registry
+from router_gateway.brain import Brain, build_endpoints
 from router_gateway.config import Config
 from router_gateway.core.errors import GatewayError
 from router_gateway.core.money import usd_to_nusd
@@ -43,7 +44,7 @@ from router_gateway.evaluation.replay import route_offline
 from router_gateway.evaluation.traffic import Sent, chosen_endpoints, send_all
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
-from router_gateway.wiring import Brain, build_endpoints, database
+from router_gateway.wiring import database
 
 _POLICY = {"name": "knn", "params": {}}
 _FOLDS = 5

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 from router_gateway import registry
+from router_gateway.brain import Brain, Progress, build_embedder, build_endpoints
 from router_gateway.config import Config, api_keys
 from router_gateway.core.errors import GatewayError, NotFitted, RequestError
 from router_gateway.core.ids import uuid7
@@ -15,7 +16,7 @@ from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision, Preferences
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.routing.explain import Switch, switch_prices
-from router_gateway.wiring import Brain, Progress, build_embedder, build_endpoints, database
+from router_gateway.wiring import database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

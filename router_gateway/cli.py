@@ -137,7 +137,7 @@ def train_policies(
     demo: DemoOption = False,
 ) -> None:
     """Fit the configured policies on recorded outcomes and save a new snapshot of each."""
-    from router_gateway.wiring import train as run
+    from router_gateway.brain import train as run
 
     for label, path in run(_load(config, demo), outcomes, _progress):
         typer.echo(f"{label} saved in {path}")
@@ -195,6 +195,7 @@ def create_key(
     name: str,
     tenant: Annotated[str, typer.Option(help="Whose spend and decisions these are.")] = "default",
     allow: Annotated[list[str] | None, typer.Option(help="Glob over endpoint names; repeatable. Default: all.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="The key also opens the admin API.")] = False,
     config: ConfigOption = None,
     demo: DemoOption = False,
 ) -> None:
@@ -202,7 +203,7 @@ def create_key(
     from router_gateway.wiring import open_keys
 
     with open_keys(_load(config, demo)) as keys:
-        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ())))
+        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ()), admin=admin))
 
 
 @keys_app.command("list")
@@ -214,7 +215,13 @@ def list_keys(config: ConfigOption = None, demo: DemoOption = False) -> None:
 
     with open_keys(_load(config, demo)) as keys:
         rows = [
-            [key.prefix + "…", key.name, key.tenant, ", ".join(key.allows) or "all", f"{key.created_at:%Y-%m-%d %H:%M}"]
+            [
+                key.prefix + "…",
+                key.name + (" (admin)" if key.admin else ""),
+                key.tenant,
+                ", ".join(key.allows) or "all",
+                f"{key.created_at:%Y-%m-%d %H:%M}",
+            ]
             for key in keys.list()
         ]
     Console().print(_table("API keys", ["key", "name", "tenant", "may use", "created (UTC)"], rows))

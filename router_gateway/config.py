@@ -6,7 +6,9 @@ every mistake is reported at once with its path, and secrets are named by enviro
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,7 @@ from router_gateway.learning.settings import Learning
 from router_gateway.presets import PresetSource
 
 _ENV_PREFIX = "ROUTER_GATEWAY__"
+_USERINFO = re.compile(r"//[^/\s\"@]*@")
 _ALIAS = "auto"  # what clients call the routed model
 
 
@@ -163,6 +166,11 @@ class Config(BaseSettings):
     def ledger_url(self) -> str:
         """The database's URL with `{state_dir}` filled in. May hold a password: never print it."""
         return self.ledger.url.get_secret_value().replace("{state_dir}", str(self.state_dir))
+
+    def shown(self) -> dict[str, Any]:
+        """The settings as JSON values, for people: secrets and what stands before an @ in a URL are masked."""
+        shown: dict[str, Any] = json.loads(_USERINFO.sub("//***@", self.model_dump_json()))
+        return shown
 
     @property
     def policies(self) -> tuple[PolicyChoice, ...]:

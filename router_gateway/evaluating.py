@@ -132,8 +132,8 @@ def _judge_logged(
     from rich.console import Console
 
     from router_gateway import config as configuration
+    from router_gateway.brain import build_rule
     from router_gateway.evaluation.logged_command import evaluate_logged, tables
-    from router_gateway.wiring import build_rule
 
     rule = None if config is None else build_rule(configuration.load(config))
     for table in tables(evaluate_logged(sources, policies, out=out, progress=progress, rule=rule)):
@@ -173,7 +173,7 @@ def _configured(config: Path | None, embedder: str) -> tuple[Encoder, tuple[Endp
     if config is None:
         return Encoder.named(embedder), ()
     from router_gateway import config as configuration
-    from router_gateway.wiring import build_endpoints
+    from router_gateway.brain import build_endpoints
 
     loaded = configuration.load(config)
     return Encoder(kind=loaded.embedder.kind, model=loaded.embedder.model), build_endpoints(loaded)

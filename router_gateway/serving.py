@@ -18,10 +18,11 @@ from pathlib import Path
 
 import uvicorn
 
+from router_gateway.brain import Progress
 from router_gateway.config import Config
 from router_gateway.core.errors import ConfigError
 from router_gateway.dispatch.endpoints import REPLAY
-from router_gateway.wiring import Built, Progress, build, replay_app
+from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE = "demo.key"
 _GC_THRESHOLDS = (50_000, 20, 50)

@@ -33,8 +33,9 @@ def command(progress: Progress, source: Callable[[Path | None, bool], Path | Non
     def learn(refit: Refit = False, config: ConfigFile = None, demo: Demo = False) -> None:
         """Teach the policies what the ledger holds and save new snapshots; running gateways pick them up."""
         from router_gateway import config as configuration
+        from router_gateway.brain import Brain, build_endpoints
         from router_gateway.ledger.engine import migrate
-        from router_gateway.wiring import Brain, build_endpoints, database
+        from router_gateway.wiring import database
 
         loaded = configuration.load(source(config, demo))
         loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

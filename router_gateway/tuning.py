@@ -95,9 +95,9 @@ def _recorded(policy: str | None, embedder: str) -> Setting:
 
 def _configured(config: Config, policy: str | None) -> Setting:
     """As the gateway of this configuration decides."""
+    from router_gateway.brain import build_cost, build_endpoints, build_guard, build_rule
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.tuning import Setting
-    from router_gateway.wiring import build_cost, build_endpoints, build_guard, build_rule
 
     name = policy or config.policy.name
     return Setting(

@@ -236,3 +236,13 @@ def test_a_configuration_cannot_be_changed_in_flight(written):
         loaded.worth_usd = 1.0
     with pytest.raises(ValueError, match="frozen"):
         loaded.server.port = 1
+
+
+def test_what_is_shown_of_the_configuration_holds_no_secret(written, monkeypatch):
+    text = MINIMAL + 'ledger: {url: "postgresql://me:hunter2@db/ledger"}\n'
+    monkeypatch.setenv("TEST_PROVIDER_KEY", "sk-secret")
+    shown = load(written(text.replace("api_key_env", "base_url: 'http://user:hunter2@host/v1', api_key_env"))).shown()
+    assert shown["endpoints"][0]["base_url"] == "http://***@host/v1"
+    assert shown["endpoints"][0]["api_key_env"] == "TEST_PROVIDER_KEY"
+    assert "hunter2" not in str(shown)
+    assert "sk-secret" not in str(shown)

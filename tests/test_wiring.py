@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from router_gateway import config as configuration
+from router_gateway.brain import Brain, build_endpoints
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.ids import uuid7
 from router_gateway.evaluation.replay import query_of
 from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
-from router_gateway.wiring import Brain, build_endpoints, build_route_models
+from router_gateway.wiring import build_route_models
 
 SHORT, LONG = "Answer with the letter only. Question {}", "Explain step by step how to solve task {}"
 

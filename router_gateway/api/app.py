@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router_gateway import __version__
-from router_gateway.api import chat, errors, feedback, health, models, routing
+from router_gateway.api import admin, chat, errors, feedback, health, models, routing
 from router_gateway.api.edge import Edge, InFlight
 from router_gateway.api.parts import Parts
 from router_gateway.core.errors import GatewayError
@@ -69,6 +69,8 @@ def create_app(parts: Parts) -> Application:
     _add(app, "GET", "/v1/routing/decisions/{decision_id}", routing.get_decision)
     _add(app, "POST", "/v1/feedback", feedback.post_feedback)
     _add(app, "DELETE", "/v1/feedback/{feedback_id}", feedback.delete_feedback)
+    for method, path, handler in admin.ROUTES:
+        _add(app, method, f"{admin.PREFIX}{path}", handler)
     for path in ("/health/liveness", "/health/live", "/health/liveliness", "/livez"):
         _add(app, "GET", path, health.live)
     for path in ("/health/readiness", "/health/ready", "/readyz"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from router_gateway.core.errors import AuthError, LedgerUnavailable
+from router_gateway.core.errors import AdminOnly, AuthError, LedgerUnavailable
 from router_gateway.ledger.keys import ApiKey
 
 _KEY_CHARS_MAX = 512
@@ -53,6 +53,13 @@ class Authenticator:
         key = await self._look_up(secret) if len(secret) <= _KEY_CHARS_MAX else None
         if key is None:
             raise AuthError("this API key is unknown or revoked")
+        return key
+
+    async def admin(self, request: Request) -> ApiKey:
+        """The same of a request to the admin API. Raises AuthError, AdminOnly."""
+        key = await self(request)
+        if not key.admin:
+            raise AdminOnly("this API key does not open the admin API", hint="router-gateway keys create NAME --admin")
         return key
 
     async def _look_up(self, secret: str) -> ApiKey | None:

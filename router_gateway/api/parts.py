@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 
@@ -16,7 +17,7 @@ from router_gateway.gateway import Gateway
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """`ready` names what is not ready yet (empty: all is)."""
+    """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets."""
 
     gateway: Gateway
     auth: Authenticator
@@ -27,6 +28,7 @@ class Parts:
     stream_ping_s: float
     started_at: int
     before_serving: Sequence[Callable[[], Awaitable[None]]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parts_of(request: Request) -> Parts:

@@ -5,6 +5,7 @@ GatewayError
 ├── DataError                rows of a data file are wrong; lists every bad row at once
 ├── RequestError       400   the client's request is wrong; `param` names the field
 │   ├── AuthError      401   no key, or a key we do not know
+│   ├── AdminOnly      403   the key does not open the admin API
 │   ├── ModelNotAllowed 403  the key may not use this model
 │   ├── NotFound       404   no such model, policy or decision
 │   ├── BodyTooLarge   413   the body exceeds `server.body_bytes_max`
@@ -103,6 +104,13 @@ class ModelNotAllowed(RequestError):
     """The key may not use the model it named."""
 
     code = "model_not_allowed"
+    status = 403
+
+
+class AdminOnly(RequestError):
+    """The key is good, but it does not open the admin API."""
+
+    code = "admin_key_required"
     status = 403
 
 

@@ -27,7 +27,10 @@ _KEYS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """Who a key belongs to. `allows` are globs over endpoint and model names; empty: everything."""
+    """Who a key belongs to. `allows` are globs over endpoint and model names; empty: everything.
+
+    admin : whether it opens the admin API as well
+    """
 
     id: UUID
     name: str
@@ -35,6 +38,7 @@ class ApiKey:
     prefix: str
     allows: tuple[str, ...]
     created_at: datetime
+    admin: bool = False
 
 
 class Keys:
@@ -43,7 +47,7 @@ class Keys:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, name: str, tenant: str = "default", allows: Sequence[str] = ()) -> str:
+    def create(self, name: str, tenant: str = "default", allows: Sequence[str] = (), *, admin: bool = False) -> str:
         """A new key in plaintext ("rg-" and 43 URL-safe characters), to be shown once."""
         key = "rg-" + secrets.token_urlsafe(_RANDOM_BYTES)
         row = {
@@ -54,6 +58,7 @@ class Keys:
             "prefix": key[:_PREFIX_CHARS],
             "sha256": _digest(key),
             "allows": list(allows),
+            "admin": admin,
         }
         with writing(self._engine) as connection:
             connection.execute(insert(api_keys).values(row))
@@ -108,5 +113,11 @@ def _digest(plaintext: str) -> str:
 
 def _key(row: Row[tuple[object, ...]]) -> ApiKey:
     return ApiKey(
-        id=row.id, name=row.name, tenant=row.tenant, prefix=row.prefix, allows=tuple(row.allows), created_at=row.at
+        id=row.id,
+        name=row.name,
+        tenant=row.tenant,
+        prefix=row.prefix,
+        allows=tuple(row.allows),
+        created_at=row.at,
+        admin=row.admin,
     )

@@ -27,6 +27,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     Uuid,
+    false,
 )
 
 
@@ -204,6 +205,7 @@ api_keys = Table(
     Column("prefix", String, nullable=False),  # for display and `revoke`
     Column("sha256", String(64), nullable=False),  # hex; the key itself is nowhere
     Column("allows", JSON, nullable=False),
+    Column("admin", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("sha256"),
 )
 

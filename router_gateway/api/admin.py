@@ -1,0 +1,13 @@
+"""/admin/api: what operators and the dashboard read and change. Every route needs an admin key.
+
+To add a page: write its handlers with `admin_only` in a module of their own, and list its `ROUTES` here.
+"""
+
+from __future__ import annotations
+
+from router_gateway.api import admin_ledger, admin_pool
+
+PREFIX = "/admin/api"
+
+ROUTES = (*admin_pool.ROUTES, *admin_ledger.ROUTES)
+"""(method, path under PREFIX, handler)."""

@@ -1,0 +1,189 @@
+"""What decides, built from the configuration: pool, encoder, prices, policies and their routers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from router_gateway import registry
+from router_gateway.config import Config, EpsilonGreedyRule, GreedyRule, PolicyChoice
+from router_gateway.core.errors import PolicyError, SnapshotMismatch
+from router_gateway.core.protocols import Embedder, Policy, Rule
+from router_gateway.core.types import Endpoint, NamedPolicy
+from router_gateway.dispatch.endpoints import REPLAY
+from router_gateway.learning.live import LivePolicy
+from router_gateway.learning.manifest import Provenance
+from router_gateway.learning.snapshots import Snapshots
+from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
+from router_gateway.routing.guard import Guard
+from router_gateway.routing.router import Router
+from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
+
+if TYPE_CHECKING:
+    from router_gateway.learning.learner import Learner
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Given a label, a context manager whose value is called with (done, total)."""
+
+
+def build_endpoints(config: Config, replay_url: str | None = None) -> tuple[Endpoint, ...]:
+    """The pool; `replay_url` takes the place of the base URL "replay"."""
+    pool = (settings.build() for settings in config.endpoints)
+    return tuple(replace(e, base_url=replay_url) if e.base_url == REPLAY and replay_url else e for e in pool)
+
+
+def build_rule(config: Config) -> Rule:
+    """The configured rule."""
+    if isinstance(config.rule, GreedyRule):
+        return Greedy()
+    if isinstance(config.rule, EpsilonGreedyRule):
+        return EpsilonGreedy(epsilon=config.rule.epsilon)
+    return InverseGap(gamma=config.rule.gamma)
+
+
+def build_guard(config: Config) -> Guard:
+    """The configured guard; a floor that is not set is none."""
+    novelty = config.guard.novelty_stddev_max
+    return Guard(z=config.guard.z, novelty_stddev_max=np.inf if novelty is None else novelty)
+
+
+def build_cost(config: Config, endpoints: tuple[Endpoint, ...]) -> TokenPriceCost | TokenLengthCost:
+    """The configured cost model, still without experience."""
+    return (TokenPriceCost if config.cost_model == "constant" else TokenLengthCost)(endpoints=endpoints)
+
+
+def build_embedder(config: Config) -> Embedder:
+    """The configured encoder behind its cache; nothing heavy is loaded before the first text."""
+    from router_gateway.embedding.cache import CachingEmbedder
+    from router_gateway.embedding.hashing import HashingEmbedder
+    from router_gateway.embedding.onnx import OnnxEmbedder
+    from router_gateway.embedding.sentence import SentenceTransformerEmbedder
+    from router_gateway.embedding.static import StaticEmbedder
+
+    settings = config.embedder
+    embedder: Embedder
+    match settings.kind:
+        case "static":
+            embedder = StaticEmbedder()
+        case "hashing":
+            embedder = HashingEmbedder()
+        case "onnx" | "onnx-int8":
+            embedder = OnnxEmbedder(settings.model, threads=settings.threads, int8=settings.kind == "onnx-int8")
+        case "sentence":
+            embedder = SentenceTransformerEmbedder(settings.model, threads=settings.threads)
+    return CachingEmbedder(embedder, settings.cache_entries_max) if settings.cache_entries_max else embedder
+
+
+@dataclass(kw_only=True)
+class Brain:
+    """Everything that decides: pool, encoder, prices and one live policy per configured name."""
+
+    config: Config
+    endpoints: tuple[Endpoint, ...]
+    embedder: Embedder = field(init=False)
+    cost: TokenPriceCost | TokenLengthCost = field(init=False)
+    live: dict[str, LivePolicy] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.embedder = build_embedder(self.config)
+        self.cost = build_cost(self.config, self.endpoints)
+        self._snapshots = Snapshots(self.config.learning.snapshots_dir or self.config.state_dir / "snapshots")
+
+    def load(self, progress: Progress, *, fits: bool = True) -> None:
+        """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any.
+
+        With `fits` False nothing is learned and nothing written.
+        """
+        self.embedder.embed(["ready"])  # loads the weights now rather than under the first request
+        missing = []
+        for choice in self.config.policies:
+            try:
+                self.live[choice.name] = LivePolicy(self._newest(choice))
+            except PolicyError as error:
+                log.info("%s: %s", choice.name, error.message)
+                missing.append(choice)
+        if fits and missing and self.config.training.outcomes:
+            self.fit(missing, self.config.training.outcomes, progress)
+        for choice in missing:
+            if choice.name not in self.live:
+                log.warning("policy %s is not fitted: the default endpoint serves until it is", choice.name)
+                unfitted = registry.create(choice.name, choice.params)
+                self.live[choice.name] = LivePolicy(NamedPolicy(name=choice.name, version=0, policy=unfitted))
+
+    def fit(self, choices: list[PolicyChoice], outcomes: str, progress: Progress) -> list[tuple[str, Path]]:
+        """Fit `choices` on recorded outcomes of this pool, make them live and save them: (label, folder) each."""
+        from router_gateway.evaluation import fitting
+
+        tables = fitting.read_source(outcomes)
+        table = fitting.with_tokens(fitting.of_pool(tables[0], self.endpoints, outcomes), self.endpoints)
+        with progress(f"Embedding {len(table)} training prompts") as advance:
+            embedding = fitting.embed_all(self.embedder, table.prompts, advance)
+        experience = fitting.experience_of(table, embedding, self.embedder.space)
+        self.cost = build_cost(self.config, self.endpoints)
+        fitting.learn_lengths(self.cost, table)
+        extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
+        saved = []
+        for choice in choices:
+            policy = self._unfitted(choice.name).fit(experience)
+            version = (self._snapshots.newest(choice.name) or 0) + 1
+            named = NamedPolicy(name=choice.name, version=version, policy=policy)
+            place = self._snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
+            self.live[choice.name] = LivePolicy(named)
+            saved.append((named.label, place))
+        return saved
+
+    def routers(self) -> Mapping[str, Router]:
+        """One router per live policy; they share prices, rule, guard and dial."""
+        config = self.config
+        return {
+            name: Router(
+                endpoints=self.endpoints,
+                default_endpoint=config.default_endpoint,
+                live=live.current,
+                cost=self.cost,
+                rule=build_rule(config),
+                space=self.embedder.space,
+                worth_usd=config.worth_usd,
+                guard=build_guard(config),
+                optimism=config.optimism,
+            )
+            for name, live in self.live.items()
+        }
+
+    def learner(self, engine: Any) -> Learner:
+        """Who teaches the live policies what the ledger's database knows."""
+        from router_gateway.learning import learner
+
+        return learner.of(self.live, self._snapshots, engine, self.config.learning, self.embedder.space, self._unfitted)
+
+    def _unfitted(self, name: str) -> Policy:
+        from router_gateway.evaluation import fitting
+
+        params = {choice.name: choice.params for choice in self.config.policies}
+        return fitting.with_texts(registry.create(name, params[name]), lambda: self.embedder)
+
+    def _newest(self, choice: PolicyChoice) -> NamedPolicy:
+        """The newest snapshot, if it was made with these parameters, for this space. Raises SnapshotMismatch."""
+        named, manifest = self._snapshots.load(choice.name)
+        wanted = registry.parameters(registry.create(choice.name, choice.params))
+        if manifest.params != wanted:
+            raise SnapshotMismatch(f"{named.label} was fitted with other parameters")
+        if manifest.provenance.embedding_space != self.embedder.space:
+            raise SnapshotMismatch(f"{named.label} was fitted in embedding space {manifest.provenance.embedding_space}")
+        self.cost.restore(manifest.provenance.extra.get("output_tokens", {}))
+        return named
+
+
+def train(config: Config, outcomes: str, progress: Progress) -> list[tuple[str, Path]]:
+    """Fit all configured policies on `outcomes` and save new snapshots."""
+    brain = Brain(config=config, endpoints=build_endpoints(config))
+    return brain.fit(list(config.policies), outcomes, progress)

@@ -1,0 +1,94 @@
+"""The admin API: who gets in, and what is read and changed there."""
+
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from router_gateway.api import admin
+from router_gateway.ledger.budgets import Budgets
+from tests.api.building import EASY, error_of
+
+PATHS = sorted({path for method, path, _ in admin.ROUTES if method == "GET" and "{" not in path})
+
+
+@pytest.fixture
+async def office(site):
+    """A client with an admin's key."""
+    key = site.keys.create("operator", admin=True)
+    headers = {"authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(
+        base_url=f"{site.url}/admin/api", headers=headers, timeout=30, trust_env=False
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize(("method", "path"), sorted({(m, p) for m, p, _ in admin.ROUTES}))
+async def test_every_route_is_closed_to_strangers_and_to_ordinary_keys(site, method, path):
+    url = f"/admin/api{path}".replace("{", "x").replace("}", "x")
+    assert error_of(await site.client.request(method, url, json={}), 403)["code"] == "admin_key_required"
+    assert error_of(await site.client.request(method, url, headers={"authorization": "Bearer rg-no"}), 401)
+    async with httpx.AsyncClient(base_url=site.url, trust_env=False) as stranger:
+        assert error_of(await stranger.request(method, url), 401)["code"] == "missing_api_key"
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_every_list_answers_an_admin(office, path):
+    answer = await office.get(path)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_an_admins_key_is_an_ordinary_key_as_well(site, office):
+    answer = await site.chat(EASY, headers=dict(office.headers))
+    assert answer.status_code == 200
+
+
+async def test_reports_say_what_was_spent(site, office):
+    for _ in range(3):
+        await site.chat(EASY)
+    assert site.ledger.drain()
+    for by in ("endpoint", "day", "tenant"):
+        (row,) = (await office.get(f"/reports/{by}")).json()["data"]
+        assert (row["requests"], row["attempts"], row["errors"]) == (3, 3, 0)
+        assert row["cost_nusd"] > 0
+        assert row["cost_usd"] == row["cost_nusd"] / 1e9
+    assert (await office.get("/reports/tenant", params={"since": "2999-01-01"})).json()["data"] == []
+    assert len((await office.get("/reports/day", params={"until": "2999-01-01T00:00:00Z"})).json()["data"]) == 1
+    assert error_of(await office.get("/reports/month"), 400)["param"] == "by"
+    assert error_of(await office.get("/reports/day", params={"since": "yesterday"}), 400)["param"] == "since"
+
+
+async def test_endpoints_come_with_their_circuits_and_policies_with_what_serves(office):
+    endpoints = (await office.get("/endpoints")).json()["data"]
+    assert [(e["name"], e["circuit"], e["default"]) for e in endpoints] == [
+        ("small", "closed", False),
+        ("mid", "closed", True),
+        ("large", "closed", False),
+    ]
+    policies = (await office.get("/policies")).json()["data"]
+    assert [(p["name"], p["serving"], p["default"]) for p in policies] == [
+        ("knn", "knn@1", True),
+        ("best_on_average", "best_on_average@1", False),
+    ]
+
+
+async def test_budgets_are_listed_with_what_is_left(site, office):
+    Budgets(site.ledger.engine).set("tenant", "acme", "day", 2_000_000_000)
+    (row,) = (await office.get("/budgets")).json()["data"]
+    assert (row["scope"], row["subject"], row["period"], row["limit_usd"]) == ("tenant", "acme", "day", 2.0)
+    assert row["remaining_ratio"] == 1.0
+
+
+async def test_keys_are_listed_without_their_secret_and_revoked(site, office):
+    secret = site.keys.create("laptop", "acme")
+    answer = await office.get("/keys")
+    rows = {row["name"]: row for row in answer.json()["data"]}
+    assert (rows["laptop"]["tenant"], rows["laptop"]["admin"], rows["operator"]["admin"]) == ("acme", False, True)
+    assert secret not in answer.text
+    assert "sha256" not in answer.text
+    gone = await office.delete(f"/keys/{rows['laptop']['id']}")
+    assert gone.json()["status"] == "revoked"
+    assert site.keys.find(secret) is None
+    assert error_of(await office.delete(f"/keys/{rows['laptop']['id']}"), 404)["code"] == "not_found"
+    assert error_of(await office.delete("/keys/7"), 400)["param"] == "key_id"
+    assert error_of(await office.delete(f"/keys/{uuid4()}"), 404)
