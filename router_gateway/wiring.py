@@ -105,6 +105,8 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.dispatch.tokens import warm_up
     from router_gateway.dispatch.translate import LiteLLMUpstream
     from router_gateway.gateway import Gateway
+    from router_gateway.grading.grader import Grader
+    from router_gateway.grading.verifier import Verifier
     from router_gateway.ledger.keys import Keys
 
     secrets = api_keys(config)
@@ -131,6 +133,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     keys = Keys(ledger.engine)
     parts = Parts(
         gateway=gateway,
+        grader=Grader(verifier=Verifier(gateway.feedback)),
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [] if ledger.ready() else ["ledger"],
@@ -142,7 +145,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
-    watch(meter, gateway, brain.embedder, learner := brain.learner(ledger.engine))
+    watch(meter, gateway, brain.embedder, learner := brain.learner(ledger.engine), parts.grader)
     return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner)
 
 

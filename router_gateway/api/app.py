@@ -52,7 +52,10 @@ def create_app(parts: Parts) -> Application:
                 await prepare()
             yield
         finally:
-            await parts.gateway.aclose()
+            try:
+                await parts.grader.aclose()
+            finally:
+                await parts.gateway.aclose()
 
     app = Application(title="Router Gateway", version=__version__, lifespan=lifespan)
     app.state.parts = parts

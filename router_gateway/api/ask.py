@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from router_gateway.api import conversation, wire
 from router_gateway.core.body import Body
+from router_gateway.core.checks import parse_checks
 from router_gateway.core.errors import ModelNotAllowed, NotFound, RequestError
 from router_gateway.core.protocols import PredictsWins
 from router_gateway.core.types import Query
@@ -33,6 +35,9 @@ async def build_ask(
         if not wire.may_use(key.allows, endpoint.name, endpoint.model):
             raise ModelNotAllowed(f"this key may not use {model!r}", param="model")
     options = wire.routing_options(body, headers, suffix=target.suffix, win_threshold=target.win_threshold)
+    if options.verify is not None:
+        checks = await asyncio.to_thread(parse_checks, options.verify, param="routing.verify")
+        options = replace(options, checks=checks)
     gateway.router(options.policy, param="routing.policy")  # refused here, before anything is counted
     policy = options.policy or target.policy
     if options.preferences.win_threshold is not None and pinned is None:

@@ -15,12 +15,14 @@ from router_gateway.api import explain, sse, wire
 from router_gateway.api.ask import build_ask
 from router_gateway.api.leaving import ClientGone, UntilGone
 from router_gateway.api.parts import Parts, parts_of, read_body
+from router_gateway.api.wire import RoutingOptions
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision
 from router_gateway.dispatch.upstream import DROPPED_HEADER
 from router_gateway.gateway import Ask, Served
+from router_gateway.grading.verifier import feedback_id
 
 _CLIENT_GONE = 499
 _NAMES = re.compile(r"[A-Za-z0-9_.,()-]{1,2000}")
@@ -37,8 +39,8 @@ async def chat_completions(request: Request) -> Response:
     request.state.headers["x-router-decision-id"] = str(query_id)
     try:
         if ask.stream:
-            return await _stream(request, parts, ask, explained=options.explain)
-        return await _whole(request, parts, ask, explained=options.explain)
+            return await _stream(request, parts, ask, options)
+        return await _whole(request, parts, ask, options)
     except ClientGone:
         return Response(status_code=_CLIENT_GONE)
     except GatewayError as error:
@@ -49,21 +51,24 @@ async def chat_completions(request: Request) -> Response:
         raise
 
 
-async def _whole(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
+async def _whole(request: Request, parts: Parts, ask: Ask, options: RoutingOptions) -> Response:
     async with UntilGone(request.receive):
         served = await parts.gateway.answer(ask)
     content = served.answer.content or b""
-    if explained and served.answer.status < 400:
-        content = _with_routing(content, _routing(parts, ask, served))
+    listener = parts.grader.listener(ask, served, options.checks)
+    if listener is not None:
+        listener.whole(served.answer.payload or {})
+    if options.explain and served.answer.status < 400:
+        content = _with_routing(content, _routing(parts, ask, options, served))
     headers = _headers(parts, served)
     headers["x-router-cost-usd"] = f"{nusd_to_usd(sum(a.cost_nusd for a in served.attempts)):.9f}"
     return _relayed_whole(parts, served, content, headers)
 
 
-async def _stream(request: Request, parts: Parts, ask: Ask, *, explained: bool) -> Response:
+async def _stream(request: Request, parts: Parts, ask: Ask, options: RoutingOptions) -> Response:
     decided: list[Decision] = []
     pending = asyncio.ensure_future(parts.gateway.answer(ask, decided.append))
-    events = partial(_events, parts, ask, explained)
+    events = partial(_events, parts, ask, options)
     try:
         begun = await sse.first(pending, request.receive, parts.stream_ping_s)
     except BaseException:  # content may have come in the very moment that everybody left
@@ -89,16 +94,17 @@ def _relayed_whole(parts: Parts, served: Served, content: bytes, headers: dict[s
     return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
 
 
-def _events(parts: Parts, ask: Ask, explained: bool, served: Served) -> sse.Events:
+def _events(parts: Parts, ask: Ask, options: RoutingOptions, served: Served) -> sse.Events:
     """The stream of an answer; of a refusal that comes after the 200, its error as an event."""
     answer = served.answer
     parts.meter.answered(served.decision, model=answer.endpoint.name, status=answer.status, stream=True)
     if not answer.streamed:
         return sse.once(answer.payload or {})
     last = None
-    if explained:
-        last = {"object": "chat.completion.chunk", "choices": [], "routing": _routing(parts, ask, served)}
-    return sse.relay(answer, last)
+    if options.explain:
+        last = {"object": "chat.completion.chunk", "choices": [], "routing": _routing(parts, ask, options, served)}
+    listener = parts.grader.listener(ask, served, options.checks)
+    return sse.relay(answer, last, None if listener is None else listener.events)
 
 
 def _count_late_failure(parts: Parts, ask: Ask, pending: asyncio.Future[Served]) -> None:
@@ -151,8 +157,12 @@ def _tries(served: Served) -> int:
     return max((a.number for a in served.attempts), default=0) + int(served.answer.streamed)
 
 
-def _routing(parts: Parts, ask: Ask, served: Served) -> dict[str, Any]:
-    return explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector))
+def _routing(parts: Parts, ask: Ask, options: RoutingOptions, served: Served) -> dict[str, Any]:
+    explained = explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector))
+    if options.checks:  # nobody waits for the result: it will stand in the decision's feedback
+        kinds = [check.kind for check in options.checks]
+        explained["verify"] = {"checks": kinds, "feedback_id": str(feedback_id(ask.query.id))}
+    return explained
 
 
 def _with_routing(content: bytes, routing: dict[str, Any]) -> bytes:

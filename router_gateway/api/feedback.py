@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -16,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from router_gateway.api.parts import parts_of, read_body
 from router_gateway.core.body import Body
 from router_gateway.core.errors import NotFound, RequestError
-from router_gateway.core.ids import uuid7
+from router_gateway.core.ids import named_uuid, uuid7
 from router_gateway.core.types import Comparison, Feedback, FeedbackSource, Revocation
 from router_gateway.ledger.reads import DecisionRecord
 
@@ -132,6 +131,4 @@ def _feedback_id(tenant: str, body: FeedbackBody) -> UUID:
     """The same id for the same idempotency key of the same tenant and decision, else a new one."""
     if body.idempotency_key is None:
         return uuid7()
-    seed = "\0".join((tenant, str(body.decision_id), body.idempotency_key))
-    digest = int.from_bytes(hashlib.blake2b(seed.encode("utf-8", "replace"), digest_size=16).digest(), "big")
-    return UUID(int=digest & ~(0xF << 76 | 0b11 << 62) | 0x8 << 76 | 0b10 << 62)  # version 8, RFC 9562
+    return named_uuid(tenant, str(body.decision_id), body.idempotency_key)

@@ -13,6 +13,7 @@ from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
 from router_gateway.gateway import Gateway
+from router_gateway.grading.grader import Grader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class Parts:
     """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets."""
 
     gateway: Gateway
+    grader: Grader
     auth: Authenticator
     meter: PrometheusMeter
     ready: Callable[[], list[str]]

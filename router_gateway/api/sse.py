@@ -60,8 +60,12 @@ async def once(payload: dict[str, Any]) -> Events:
     yield event(payload)
 
 
-async def relay(answer: Answer, last: dict[str, Any] | None = None) -> Events:
+async def relay(
+    answer: Answer, last: dict[str, Any] | None = None, heard: Callable[[list[bytes]], None] | None = None
+) -> Events:
     """The answer's events as they come, what came together in one piece; `last` is one more chunk before `[DONE]`.
+
+    heard : is told the events of the upstream as they pass
 
     A failure after the first byte becomes an error event, and the stream ends without `[DONE]`.
     """
@@ -69,6 +73,8 @@ async def relay(answer: Answer, last: dict[str, Any] | None = None) -> Events:
     try:
         async for batch in answer.batches():
             first = first or batch[0]
+            if heard is not None:
+                heard(batch)
             if last is not None and batch[-1].startswith(_DONE):
                 batch.insert(-1, event(_head_of(first) | last))
             yield b"".join(batch)

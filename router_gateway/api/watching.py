@@ -6,10 +6,11 @@ from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.protocols import Embedder
 from router_gateway.embedding.cache import CachingEmbedder
 from router_gateway.gateway import Gateway
+from router_gateway.grading.grader import Grader
 from router_gateway.learning.learner import Learner
 
 
-def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner: Learner) -> None:
+def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner: Learner, grader: Grader) -> None:
     """Expose ledger, circuits, learner, caches and budgets; each is read when it is scraped."""
     ledger, budgets = gateway.ledger, gateway.budgets
     meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
@@ -23,6 +24,7 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
             ("scope",),
             lambda: {(scope,): ratio for scope, ratio in budgets.remaining_ratios().items()},
         )
+    meter.watch_counts("router_verifications", "Answers that were checked", ("outcome",), grader.verifier.counts)
     if isinstance(embedder, CachingEmbedder):
         meter.watch_counts(
             "router_cache_requests",

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from router_gateway.core.body import Body
+from router_gateway.core.checks import Check
 from router_gateway.core.errors import RequestError
 from router_gateway.core.types import Preferences
 
@@ -33,6 +34,9 @@ class RoutingOptions:
     deadline_s: float | None
     session_id: str | None
     explain: bool
+    verify: Any = None
+    """As it came: reading a check may take a moment."""
+    checks: tuple[Check, ...] = ()
 
 
 def check_chat(body: Body) -> None:
@@ -114,6 +118,7 @@ def routing_options(
         deadline_s=None if deadline_ms is None else deadline_ms / 1e3,
         session_id=wish.word("session_id"),
         explain=wish.flag("explain", default=headers.get("x-router-explain") == "1"),
+        verify=wish.anything("verify"),
     )
     wish.refuse_rest()
     return options
@@ -156,6 +161,9 @@ class _Reader:
 
     def __init__(self, members: Mapping[str, Any]) -> None:
         self._left = dict(members)
+
+    def anything(self, name: str) -> Any:
+        return self._left.pop(name, None)
 
     def number(self, name: str, *, least: float, most: float = sys.float_info.max) -> float | None:
         value = self._left.pop(name, None)

@@ -23,6 +23,13 @@ def uuid7() -> UUID:
     return UUID(int=value)
 
 
+def named_uuid(*names: str) -> UUID:
+    """The same UUID for the same names (RFC 9562, version 8): what is done twice is one thing."""
+    seed = "\0".join(names).encode("utf-8", "replace")
+    digest = int.from_bytes(hashlib.blake2b(seed, digest_size=16).digest(), "big")
+    return UUID(int=digest & ~(0xF << 76 | 0b11 << 62) | 0x8 << 76 | 0b10 << 62)
+
+
 def draw(query_id: UUID, salt: str = "") -> float:
     """A uniform number in [0, 1) that depends on nothing but the id and the salt.
 

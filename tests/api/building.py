@@ -37,6 +37,8 @@ from router_gateway.dispatch.passthrough import PassthroughUpstream
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.embedding.hashing import HashingEmbedder
 from router_gateway.gateway import Gateway
+from router_gateway.grading.grader import Grader
+from router_gateway.grading.verifier import Verifier
 from router_gateway.learning.live import LivePolicy
 from router_gateway.ledger.budget_keeper import BudgetKeeper
 from router_gateway.ledger.connections import reading
@@ -110,6 +112,7 @@ class Site:
     key: str
     keys: Keys
     gateway: Gateway
+    grader: Grader
     ledger: Ledger
     echo: EchoUpstream
     live: Mapping[str, LivePolicy]
@@ -140,6 +143,7 @@ class Site:
 
     async def record(self, decision_id: str | UUID) -> DecisionRecord:
         """The decision as the database has it once everything recorded so far has arrived there."""
+        await asyncio.to_thread(self.grader.verifier.drain)
         assert await asyncio.to_thread(self.ledger.drain)
         found = await asyncio.to_thread(self.ledger.decision, UUID(str(decision_id)))
         assert found is not None
@@ -217,6 +221,7 @@ async def running(
     )
     parts = Parts(
         gateway=gateway,
+        grader=Grader(verifier=Verifier(gateway.feedback)),
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],
@@ -234,6 +239,7 @@ async def running(
             key=keys.create("test"),
             keys=keys,
             gateway=gateway,
+            grader=parts.grader,
             ledger=ledger,
             echo=echo,
             live=live,
