@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import budgeting, evaluating, teaching, training, tuning
+from router_gateway import auditing, budgeting, evaluating, teaching, training, tuning
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -311,6 +311,7 @@ def _type_of(schema: dict[str, Any]) -> str:
     return ", ".join([str(schema.get("type", "")), *bounds])
 
 
+app.command("audit")(auditing.command(_source))
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -15,17 +13,15 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from router_gateway.core.errors import DataError
-from router_gateway.core.experience import Experience
-from router_gateway.core.types import Bools, Floats, Ints, Queries
+from router_gateway.evaluation.logged_outcomes import LoggedOutcomes, gathered, rated
 from router_gateway.evaluation.problems import Problems
 from router_gateway.evaluation.readers import LINE_BYTES_MAX, json_lines
+from router_gateway.ledger.decided import Decided
 
 RECOGNISED_BY = frozenset({"decision_id", "drawn", "propensity", "candidates"})
 """Columns by which an export is told from a table of outcomes."""
 
 _LISTS = ("candidates", "probability", "expected_cost_usd", "vector")
-_DRIFT = 1e-6  # a propensity further than this from its row's probability is another number
-
 _Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Chance = Annotated[float, Field(ge=0, le=1)]
 
@@ -47,57 +43,6 @@ class _Row(BaseModel):
     request_tokens: Annotated[int, Field(ge=0)]
     space: str
     vector: list[Annotated[float, Field(allow_inf_nan=False)]] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedOutcomes:
-    """N decisions that were rated, over E endpoints. A decision's outcome is what its client got, fallbacks included.
-
-    queries : the N queries; ids, sessions : N each, a decision without a session being one of its own
-    endpoints : E names
-    drawn, answered : int64 (N,), columns
-    propensity : float64 (N,), of the endpoint drawn, as logged
-    probability, expected_cost_usd : float64 (N, E), 0 where not a candidate
-    candidate : bool (N, E)
-    quality, cost_usd, worth_usd : float64 (N,); the cost is that of all attempts together
-    random : bool (N,), where the endpoint was drawn by the rule, so that an estimate may use the row
-    notes : what was left out, one sentence each
-    """
-
-    queries: Queries
-    ids: tuple[UUID, ...]
-    sessions: tuple[str, ...]
-    endpoints: tuple[str, ...]
-    drawn: Ints
-    answered: Ints
-    propensity: Floats
-    probability: Floats
-    expected_cost_usd: Floats
-    candidate: Bools
-    quality: Floats
-    cost_usd: Floats
-    worth_usd: Floats
-    random: Bools
-    notes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def experience(self, rows: Ints, *, credit_drawn: bool = False) -> Experience:
-        """What a policy learns from these rows, as the live learner would: credit goes to who answered.
-
-        credit_drawn : to the endpoint drawn instead, as a model of what drawing it brings needs it
-        """
-        fallback = self.answered[rows] != self.drawn[rows]
-        return Experience(
-            queries=self.queries.take(rows),
-            endpoints=self.endpoints,
-            query=np.arange(len(rows), dtype=np.int64),
-            endpoint=(self.drawn if credit_drawn else self.answered)[rows],
-            quality=self.quality[rows].astype(np.float32),
-            cost_usd=self.cost_usd[rows],
-            propensity=np.where(fallback, 0.0, self.propensity[rows]).astype(np.float32),
-        )
 
 
 def is_logged(source: str) -> bool:
@@ -125,71 +70,29 @@ def read_logged(source: str) -> LoggedOutcomes:
             problems.add(where, "probability", "must have as many numbers as there are candidates")
         decisions.setdefault(row.decision_id, []).append(row)
     problems.raise_if_any(hint="datasets/README.md describes the columns; nothing was loaded")
-    return _gathered(source, list(decisions.values()))
+    return gathered(*rated(source, [_decided(rows) for rows in decisions.values()]))
 
 
-def _usable(source: str, decisions: list[list[_Row]]) -> tuple[list[list[_Row]], list[str]]:
-    """The decisions with feedback and a vector of the commonest space, and what was left out."""
-    rated = [d for d in decisions if any(row.score is not None for row in d)]
-    spaces = Counter((d[0].space, len(d[0].vector)) for d in rated if d[0].vector)
-    if not spaces:
-        raise DataError([f"{source}: no decision with both feedback and a vector"], hint="post feedback, then export")
-    [(common, _)] = spaces.most_common(1)
-    kept = [d for d in rated if d[0].vector and (d[0].space, len(d[0].vector)) == common]
-    notes = []
-    if dropped := len(decisions) - len(rated):
-        share = f"{dropped} of {len(decisions)} decisions"
-        notes.append(f"{share} have no feedback: the figures are about decisions that get some")
-    if dropped := len(rated) - len(kept):
-        notes.append(f"{dropped} decisions without a vector of {common[0]}, {common[1]} wide, are left out")
-    return kept, notes
-
-
-def _gathered(source: str, decisions: list[list[_Row]]) -> LoggedOutcomes:
-    decisions, notes = _usable(source, decisions)
-    first = [d[0] for d in decisions]
-    rated = [max((r for r in d if r.score is not None), key=lambda r: r.attempt) for d in decisions]
-    names = tuple(sorted({name for row in first for name in (*row.candidates, row.drawn)} | {r.model for r in rated}))
-    column = {name: i for i, name in enumerate(names)}
-    shape = (len(first), len(names))
-    probability, expected, candidate = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
-    for i, row in enumerate(first):
-        at = [column[name] for name in row.candidates]
-        candidate[i, at] = True
-        if row.probability:
-            probability[i, at] = [value or 0.0 for value in row.probability]
-            expected[i, at] = [value or 0.0 for value in row.expected_cost_usd]
-    drawn = np.array([column[row.drawn] for row in first], dtype=np.int64)
-    propensity = np.array([max(row.propensity for row in d) for d in decisions])
-    own = probability[np.arange(len(first)), drawn]
-    told = (propensity == 1.0) & (own < 1.0 - _DRIFT)  # `explore: false`: not drawn, so it says nothing of the others
-    for rows, what in ((propensity == 0, "the rule did not make (pins, fallbacks)"), (told, "not drawn but asked for")):
-        if rows.any():
-            notes.append(f"{int(rows.sum())} rated decisions {what}: learned from, not estimated with")
-    random = (propensity > 0) & ~told
-    if drifted := int((random & (np.abs(propensity - own) > _DRIFT)).sum()):
-        notes.append(f"{drifted} propensities are not what their rule's probabilities say; the propensities are used")
-    return LoggedOutcomes(
-        queries=Queries(
-            text=tuple(row.prompt or "" for row in first),
-            embedding=np.array([row.vector for row in first], dtype=np.float32),
-            tokens_input=np.array([row.request_tokens for row in first], dtype=np.int64),
-            space=first[0].space,
-        ),
-        ids=tuple(row.decision_id for row in first),
-        sessions=tuple(row.session or str(row.decision_id) for row in first),
-        endpoints=names,
-        drawn=drawn,
-        answered=np.array([column[row.model] for row in rated], dtype=np.int64),
-        propensity=propensity,
-        probability=probability,
-        expected_cost_usd=expected,
-        candidate=candidate,
-        quality=np.array([row.score for row in rated], dtype=np.float64),
-        cost_usd=np.array([sum(row.cost_usd or 0.0 for row in d) for d in decisions]),
-        worth_usd=np.array([row.worth_usd for row in first]),
-        random=random,
-        notes=tuple(notes),
+def _decided(rows: list[_Row]) -> Decided:
+    """One decision's attempts together."""
+    first = rows[0]
+    best = max((row for row in rows if row.score is not None), key=lambda row: row.attempt, default=None)
+    return Decided(
+        id=first.decision_id,
+        session=first.session,
+        text=first.prompt or "",
+        tokens_input=first.request_tokens,
+        space=first.space,
+        vector=np.array(first.vector, dtype=np.float32) if first.vector else None,
+        drawn=first.drawn,
+        answered=None if best is None else best.model,
+        propensity=max(row.propensity for row in rows),
+        candidates=first.candidates,
+        probability=first.probability,
+        expected_cost_usd=first.expected_cost_usd,
+        worth_usd=first.worth_usd,
+        quality=None if best is None else best.score,
+        cost_usd=sum(row.cost_usd or 0.0 for row in rows),
     )
 
 

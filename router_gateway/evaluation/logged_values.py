@@ -8,29 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 
-from router_gateway import registry
 from router_gateway.core.errors import DataError, GatewayError
 from router_gateway.core.protocols import Rule
-from router_gateway.core.types import Attempt, Endpoint, Floats, Ints, NamedPolicy, Preferences, Query
-from router_gateway.evaluation.logged import LoggedOutcomes
+from router_gateway.core.types import Floats, Ints, NamedPolicy
+from router_gateway.evaluation.logged_models import cross_fitted
+from router_gateway.evaluation.logged_outcomes import LoggedOutcomes
+from router_gateway.evaluation.logged_replay import Manner, replayed
 from router_gateway.evaluation.offpolicy import Estimate, Log, Overlap, estimate, overlap
 from router_gateway.evaluation.sitting import Spec
 from router_gateway.evaluation.splits import hash_order
-from router_gateway.routing.router import Router
 
 TRAIN_SHARE = 0.5
 DIALS = (float("inf"), 10.0, 1.0, 0.1)
 """Settings of the dial, as multiples of the log's median `worth_usd`."""
-OUTCOME_MODEL = "linear"
-_FOLDS = 5
-_DECISIONS_MIN = 20
-_CONTEXT_TOKENS = 1 << 40  # candidates of the log did fit
+DECISIONS_MIN = 20
+"""Fewer to learn from, or fewer draws to ask about, say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +81,11 @@ def judge_logged(
 
     A policy that cannot learn from this log is named in the notes. Raises DataError for a log without draws.
     """
-    train = hash_order(outcomes.sessions, salt=f"logged {seed}") < TRAIN_SHARE
-    learned, asked = np.flatnonzero(train), np.flatnonzero(~train & outcomes.random)
-    if min(len(learned), len(asked)) < _DECISIONS_MIN:
+    learned, asked = halves(outcomes, seed)
+    if min(len(learned), len(asked)) < DECISIONS_MIN:
         raise DataError(
             [f"{name}: {len(learned)} decisions to learn from and {len(asked)} drawn ones to ask about"],
-            hint=f"an estimate needs {_DECISIONS_MIN} of each; let the gateway explore and post feedback",
+            hint=f"an estimate needs {DECISIONS_MIN} of each; let the gateway explore and post feedback",
         )
     _, cluster = np.unique([outcomes.sessions[i] for i in asked], return_inverse=True)
     log = Log(
@@ -101,7 +96,7 @@ def judge_logged(
         resamples=resamples,
         seed=seed,
     )
-    quality, cost_usd = _cross_fitted(outcomes, learned, asked, log)
+    quality, cost_usd = cross_fitted(outcomes, learned, asked, cluster, seed=seed)
     course = _Course(outcomes=outcomes, asked=asked, log=log, quality=quality, cost_usd=cost_usd)
     median_usd = float(np.median(outcomes.worth_usd[asked]))
     values = [course.value(log.probability, policy="as logged", rule="as logged", worth_usd=median_usd)]
@@ -123,6 +118,12 @@ def judge_logged(
     )
 
 
+def halves(outcomes: LoggedOutcomes, seed: int) -> tuple[Ints, Ints]:
+    """Rows of one half of the sessions, to learn from, and the draws of the other, to ask about."""
+    train = hash_order(outcomes.sessions, salt=f"logged {seed}") < TRAIN_SHARE
+    return np.flatnonzero(train), np.flatnonzero(~train & outcomes.random)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Course:
     """The decisions asked about. quality, cost_usd : float64 (n, E), by models that have not seen their outcomes."""
@@ -134,25 +135,11 @@ class _Course:
     cost_usd: Floats
 
     def values(self, named: NamedPolicy, rules: Sequence[Rule], median_usd: float) -> Iterator[Value]:
-        """At every rule and dial; scored once."""
-        queries = [self._query(i) for i in self.asked]
-        embedding = self.outcomes.queries.embedding[self.asked]
-        cost = _AsExpected({self.outcomes.ids[i]: self.outcomes.expected_cost_usd[i] for i in self.asked})
-        pool = tuple(_endpoint(name) for name in self.outcomes.endpoints)
+        """At every rule and dial."""
         for rule in rules:
-            router = Router(
-                endpoints=pool,
-                default_endpoint=pool[0].name,
-                live=lambda: named,
-                cost=cost,
-                rule=rule,
-                space=self.outcomes.queries.space,
-                worth_usd=median_usd,
-            )
-            seen = router.assess(queries, embedding)
+            asked = replayed(self.outcomes, self.asked, named, Manner(rule=rule))
             for worth_usd in (median_usd * factor for factor in DIALS):
-                target = router.weigh(seen, np.asarray(worth_usd)).probability
-                yield self.value(target, policy=named.name, rule=rule.name, worth_usd=worth_usd)
+                yield self.value(asked.target(worth_usd), policy=named.name, rule=rule.name, worth_usd=worth_usd)
 
     def value(self, target: Floats, *, policy: str, rule: str, worth_usd: float) -> Value:
         seen = overlap(self.log, target)
@@ -176,66 +163,3 @@ class _Course:
                 for name, (reward, model, bounds) in rewards.items()
             },
         )
-
-    def _query(self, row: int) -> Query:
-        """Confined to the candidates of its decision; preferences of its client are in them already."""
-        names = [name for name, can in zip(self.outcomes.endpoints, self.outcomes.candidate[row], strict=True) if can]
-        return Query(
-            id=self.outcomes.ids[row],
-            text=self.outcomes.queries.text[row],
-            tokens_input=int(self.outcomes.queries.tokens_input[row]),
-            preferences=Preferences(allowed=tuple(_literal(name) for name in names)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _AsExpected:
-    """A CostModel that says what the gateway expected at the time."""
-
-    usd: Mapping[UUID, Floats]
-
-    def expected_usd(self, queries: Sequence[Query]) -> Floats:
-        return np.stack([self.usd[query.id] for query in queries])
-
-    def observe(self, attempts: Sequence[Attempt]) -> None:
-        """What happened later changes nothing."""
-
-
-def _cross_fitted(outcomes: LoggedOutcomes, learned: Ints, asked: Ints, log: Log) -> tuple[Floats, Floats]:
-    """Quality and cost if drawn, float64 (n, E): from the training half and the other folds of the asked one.
-
-    Folds are whole sessions, so no prediction has seen an outcome that depends on its own (cross-fitting:
-    Chernozhukov et al., 2018, "Double/debiased machine learning", arXiv:1608.00060).
-    """
-    quality = np.empty((len(asked), len(outcomes.endpoints)))
-    cost_usd = np.empty_like(quality)
-    fold = np.random.default_rng(log.seed).permutation(int(log.cluster.max()) + 1)[log.cluster] % _FOLDS
-    for number in np.unique(fold):
-        own = fold == number
-        seen = np.concatenate([learned, asked[~own]])
-        model = registry.create(OUTCOME_MODEL, {}).fit(outcomes.experience(seen, credit_drawn=True))
-        quality[own] = model.score(outcomes.queries.take(asked[own])).align(outcomes.endpoints).quality
-        cost_usd[own] = outcomes.expected_cost_usd[asked[own]] * _cost_factor(outcomes, seen)
-    return quality, cost_usd
-
-
-def _cost_factor(outcomes: LoggedOutcomes, rows: Ints) -> Floats:
-    """float64 (E,): what a draw of each endpoint cost, by what the gateway expected; all endpoints' where none was."""
-    drawn, count = outcomes.drawn[rows], len(outcomes.endpoints)
-    spent = np.bincount(drawn, weights=outcomes.cost_usd[rows], minlength=count)
-    expected = np.bincount(drawn, weights=outcomes.expected_cost_usd[rows, drawn], minlength=count)
-    overall = spent.sum() / expected.sum() if expected.sum() > 0 else 0.0
-    return np.asarray(np.divide(spent, expected, out=np.full(count, overall), where=expected > 0))
-
-
-def _endpoint(name: str) -> Endpoint:
-    """An endpoint that exists only in a log."""
-    prices: dict[str, Any] = {
-        f"price_{kind}_usd_per_mtok": Decimal(0) for kind in ("input", "output", "cached_input", "cache_write")
-    }
-    return Endpoint(name=name, model=name, context_tokens_max=_CONTEXT_TOKENS, **prices)
-
-
-def _literal(name: str) -> str:
-    """The name as a glob that matches nothing else."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

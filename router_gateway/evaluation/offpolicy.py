@@ -35,6 +35,7 @@ _LEVEL = 0.95
 _Z = 1.959964  # of a normal distribution, at _LEVEL
 _PADDING = 2.0  # effective observations added at either end of the range
 _THRESHOLDS = 20
+_BLOCKS = 20  # of resamples, whose counts are floats for a moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +81,13 @@ class Log:
 
     def summed(self, terms: Floats) -> Floats:
         """Sums by cluster of (N, K): float64 (C, K)."""
-        total = np.zeros((int(self.cluster.max()) + 1, terms.shape[1]))
-        np.add.at(total, self.cluster, terms)
-        return total
+        clusters = int(self.cluster.max()) + 1
+        return np.stack([np.bincount(self.cluster, weights=each, minlength=clusters) for each in terms.T], axis=1)
+
+    def resampled(self, sums: Floats) -> Floats:
+        """Of sums by cluster (C, K), the totals of every resample: float64 (resamples, K)."""
+        blocks = np.array_split(self.counts, _BLOCKS)
+        return np.concatenate([block.astype(np.float64) @ sums for block in blocks])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,14 +170,14 @@ def estimate(
     ones = np.ones(len(log))
     terms = np.column_stack([ones, weight, weight * reward, direct + correction, direct + correction * kept])
     sums = log.summed(terms)
-    drawn = np.concatenate([block.astype(np.float64) @ sums for block in np.array_split(log.counts, 20)])
+    drawn = log.resampled(sums)
     total = sums.sum(axis=0)
     ratios = {"ips": (2, 0), "snips": (2, 1), "dr": (3, 0), "switch": (4, 0)}
     found = {name: _estimate(total, drawn, *columns) for name, columns in ratios.items()}
     if bounds is None:
         return found
     seen = effective(sums[:, 1])
-    return {name: padded(one, sums[:, ratios[name]], seen, bounds) for name, one in found.items()}
+    return {name: padded(one, _variance(sums[:, ratios[name]], one.value), seen, bounds) for name, one in found.items()}
 
 
 def effective(weights: Floats) -> float:
@@ -181,7 +186,7 @@ def effective(weights: Floats) -> float:
     return float(weights.sum()) ** 2 / squares if squares else 0.0
 
 
-def padded(found: Estimate, sums: Floats, seen: float, bounds: tuple[float, float]) -> Estimate:
+def padded(found: Estimate, variance: float, seen: float, bounds: tuple[float, float]) -> Estimate:
     """The interval, widened to what two more observations at either end of the range would have made it.
 
     A bootstrap draws only from what was seen: sixty rewards of 1 give an interval without length, although one
@@ -190,19 +195,23 @@ def padded(found: Estimate, sums: Floats, seen: float, bounds: tuple[float, floa
     the number seen (Franco, Little, Louis and Slud 2019, J. Survey Statistics and Methodology 7(3)), is its
     least. Away from the ends, and with hundreds of effective observations, it changes next to nothing.
 
-    sums : float64 (C, 2), by cluster, what `found.value` is the ratio of; seen : the effective sample size
+    variance : of the value, estimated from what was seen; seen : the effective sample size
     """
     low, high = bounds
-    squares = float(((sums[:, 0] - found.value * sums[:, 1]) ** 2).sum()) / float(sums[:, 1].sum()) ** 2
     number = seen + 2 * _PADDING
     centre = (seen * found.value + _PADDING * (low + high)) / number
     ends = _PADDING * ((low - centre) ** 2 + (high - centre) ** 2)
-    arm = _Z * float(np.sqrt(seen**2 * squares + seen * (found.value - centre) ** 2 + ends)) / number
+    arm = _Z * float(np.sqrt(seen**2 * variance + seen * (found.value - centre) ** 2 + ends)) / number
     return Estimate(
         value=found.value,
         low=min(found.low, max(centre - arm, low)),
         high=max(found.high, min(centre + arm, high)),
     )
+
+
+def _variance(sums: Floats, value: float) -> float:
+    """Of a ratio of sums over clusters, float64 (C, 2), by linearisation."""
+    return float(((sums[:, 0] - value * sums[:, 1]) ** 2).sum()) / float(sums[:, 1].sum()) ** 2
 
 
 def switch_threshold(log: Log, target: Floats, direct: Floats, correction: Floats, *, scale: float) -> float:

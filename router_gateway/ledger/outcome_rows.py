@@ -108,7 +108,7 @@ def _rows(decision: Mapping[Any, Any], tried: Sequence[Any], said: Sequence[Any]
         "prompt": decision["text"],
         "decision_id": str(decision["query_id"]),
         "at": decision["at"].isoformat(),
-        "session": _pseudonym(decision["session"]),
+        "session": pseudonym(decision["session"]),
         "policy": decision["policy"],
         "rule": decision["rule"],
         "worth_usd": decision["worth_usd"],
@@ -145,5 +145,6 @@ def _numbers(values: Sequence[Any], columns: Sequence[int]) -> list[float | None
     return [number if math.isfinite(number) else None for number in numbers]
 
 
-def _pseudonym(session: str | None) -> str | None:
+def pseudonym(session: str | None) -> str | None:
+    """A digest of a session's name; None stays None."""
     return None if session is None else hashlib.blake2b(session.encode(), digest_size=12, person=b"export").hexdigest()

@@ -49,7 +49,7 @@ class UsageRow:
     undispatched: int = 0
 
 
-class _UtcDay(FunctionElement[str]):
+class UtcDay(FunctionElement[str]):
     """The UTC date of an instant as "YYYY-MM-DD"."""
 
     type = String()
@@ -57,13 +57,13 @@ class _UtcDay(FunctionElement[str]):
     inherit_cache = True
 
 
-@compiles(_UtcDay, "sqlite")
-def _day_in_sqlite(element: _UtcDay, compiler: Any, **options: Any) -> str:
+@compiles(UtcDay, "sqlite")
+def _day_in_sqlite(element: UtcDay, compiler: Any, **options: Any) -> str:
     return f"substr({compiler.process(element.clauses, **options)}, 1, 10)"
 
 
-@compiles(_UtcDay, "postgresql")
-def _day_in_postgres(element: _UtcDay, compiler: Any, **options: Any) -> str:
+@compiles(UtcDay, "postgresql")
+def _day_in_postgres(element: UtcDay, compiler: Any, **options: Any) -> str:
     return f"to_char({compiler.process(element.clauses, **options)} AT TIME ZONE 'UTC', 'YYYY-MM-DD')"
 
 
@@ -113,7 +113,7 @@ def _by_attempt(group_by: GroupBy) -> ColumnElement[str]:
     if group_by == "tenant":
         # An attempt whose decision is still in another process's journal has no tenant yet.
         return func.coalesce(decisions.c.tenant, "unknown")
-    return attempts.c.endpoint if group_by == "endpoint" else _UtcDay(attempts.c.at)
+    return attempts.c.endpoint if group_by == "endpoint" else UtcDay(attempts.c.at)
 
 
 def _with_decisions(query: Select[Any], group_by: GroupBy) -> Select[Any]:
@@ -168,7 +168,7 @@ def _latencies(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
 
 
 def _by_decision(group_by: GroupBy, endpoint: ColumnElement[str]) -> ColumnElement[str]:
-    return {"endpoint": endpoint, "tenant": decisions.c.tenant, "day": _UtcDay(decisions.c.at)}[group_by]
+    return {"endpoint": endpoint, "tenant": decisions.c.tenant, "day": UtcDay(decisions.c.at)}[group_by]
 
 
 def _qualities(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:

@@ -1,0 +1,170 @@
+"""What a policy or dial would have brought on an installation's own traffic, and whether routing is worth it there.
+
+Estimated from the ledger's draws: see `offpolicy` for the formulas, `paired` for the intervals, `audit_standing` for
+what routing is compared with, and docs/audit.md for how to read the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from router_gateway.core.errors import DataError, GatewayError
+from router_gateway.core.protocols import Policy
+from router_gateway.core.types import Floats, Ints, NamedPolicy
+from router_gateway.evaluation.audit_result import AuditResult, Traffic
+from router_gateway.evaluation.audit_standing import Compared, compare
+from router_gateway.evaluation.logged_models import cross_fitted
+from router_gateway.evaluation.logged_outcomes import LoggedOutcomes, gathered, rated
+from router_gateway.evaluation.logged_replay import Manner, replayed
+from router_gateway.evaluation.logged_values import DECISIONS_MIN, halves
+from router_gateway.evaluation.offpolicy import Log
+from router_gateway.evaluation.paired import Paired
+from router_gateway.learning import standing
+from router_gateway.learning.snapshots import Snapshots
+from router_gateway.ledger.decided import read_decided
+
+DECISIONS_MAX = 100_000
+"""Rated decisions that are read, the newest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked.
+
+    policy : None is the live one; version : a snapshot as it is, None = fitted anew out of fold
+    worth_usd : the dial; None leaves every decision the one it had
+    rule : "greedy" without exploration, "configured" as the gateway would draw
+    since : timezone-aware, None = from the first; tenant : None = everybody's decisions
+    """
+
+    policy: str | None = None
+    version: int | None = None
+    worth_usd: float | None = None
+    rule: Literal["greedy", "configured"] = "greedy"
+    since: datetime | None = None
+    tenant: str | None = None
+    decisions_max: int = DECISIONS_MAX
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """How a gateway decides: its live policy's name, what builds a policy unfitted, its snapshots, and its manner."""
+
+    policy: str
+    unfitted: Callable[[str], Policy]
+    snapshots: Snapshots
+    manner: Manner
+
+    def asked(self, question: Question) -> Manner:
+        """The manner under the rule that was asked for."""
+        own = self.manner
+        if question.rule == "configured":
+            return own
+        return Manner(guard=own.guard, optimism=own.optimism, default_endpoint=own.default_endpoint)
+
+
+def audit(engine: Any, installation: Installation, question: Question) -> AuditResult:
+    """Judge a candidate on the ledger's newest rated decisions; a log that cannot say gives a refusal, not an error.
+
+    Raises UnknownPolicy, BadParameters, SnapshotMismatch for a candidate that there is not, LedgerUnavailable.
+    """
+    name = question.policy or installation.policy
+    label = name if question.version is None else f"{name}@{question.version}"
+    candidate = _snapshot(installation, name, question.version) if question.version is not None else None
+    unfitted = installation.unfitted(name) if candidate is None else None
+    decided = read_decided(
+        engine,
+        since=question.since,
+        decisions_max=question.decisions_max,
+        rated_only=True,
+        tenant=question.tenant,
+    )
+    try:
+        outcomes = gathered(*rated("the ledger", decided))
+    except DataError as error:
+        return AuditResult.refused(label, question.rule, question.worth_usd, Traffic(rated=len(decided)), error.message)
+    learned, asked, notes = _parts(outcomes, candidate, label, question.seed)
+    traffic = Traffic(
+        rated=len(outcomes),
+        learned=len(learned),
+        asked=len(asked),
+        sessions=len({outcomes.sessions[i] for i in asked}),
+    )
+    notes = [*outcomes.notes, *notes]
+    if len(asked) < DECISIONS_MIN or (candidate is None and len(learned) < DECISIONS_MIN):
+        why = f"{len(learned)} decisions to learn from and {len(asked)} drawn ones to ask about"
+        return AuditResult.refused(label, question.rule, question.worth_usd, traffic, why, notes)
+    try:
+        if candidate is None:
+            assert unfitted is not None
+            fitted = unfitted.fit(outcomes.experience(learned))
+            candidate = Candidate(named=NamedPolicy(name=name, version=0, policy=fitted), learned=None)
+        found = _compared(outcomes, learned, asked, candidate.named, installation.asked(question), question)
+    except (GatewayError, ValueError) as error:
+        why = f"{label} cannot be judged on this log: {error}"
+        return AuditResult.refused(label, question.rule, question.worth_usd, traffic, why, notes)
+    return AuditResult.of(label, question.rule, question.worth_usd, traffic, found, notes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A policy to judge. learned : how far in the ledger it has read; None for one fitted here, out of fold."""
+
+    named: NamedPolicy
+    learned: standing.Standing | None
+
+
+def _snapshot(installation: Installation, name: str, version: int | None) -> Candidate:
+    named, manifest = installation.snapshots.load(name, version)
+    return Candidate(named=named, learned=standing.Standing.of(manifest))
+
+
+def _parts(
+    outcomes: LoggedOutcomes, candidate: Candidate | None, label: str, seed: int
+) -> tuple[Ints, Ints, list[str]]:
+    """Rows to learn from and draws to ask about: halves, or for a snapshot what it has not read and the rest."""
+    learned, asked = halves(outcomes, seed)
+    if candidate is None or candidate.learned is None:
+        return learned, asked, []
+    reached = candidate.learned.reached
+    read = (outcomes.first_said <= np.array([reached.feedback, reached.comparisons])).any(axis=1)
+    known = {outcomes.sessions[i] for i in np.flatnonzero(read)}
+    fresh = np.array([session not in known for session in outcomes.sessions], dtype=bool)
+    seen, new = np.flatnonzero(~fresh), np.flatnonzero(fresh & outcomes.random)
+    if len(seen) < DECISIONS_MIN:  # it learned elsewhere: what it is compared with still needs rows of its own
+        return learned, asked[fresh[asked]], [f"{label} has learned nothing of this ledger: valued on half of it"]
+    told = f"{label} has learned from {int(read.sum())} of these decisions: valued on the draws of sessions since"
+    return seen, new, [told]
+
+
+def _compared(
+    outcomes: LoggedOutcomes, learned: Ints, asked: Ints, named: NamedPolicy, manner: Manner, question: Question
+) -> Compared:
+    _, cluster = np.unique([outcomes.sessions[i] for i in asked], return_inverse=True)
+    log = Log(
+        action=outcomes.drawn[asked],
+        propensity=outcomes.propensity[asked],
+        probability=outcomes.probability[asked],
+        cluster=cluster,
+        resamples=question.resamples,
+        seed=question.seed,
+    )
+    quality, cost_usd = cross_fitted(outcomes, learned, asked, cluster, seed=question.seed)
+    worth_usd: Floats = outcomes.worth_usd if question.worth_usd is None else np.full(len(outcomes), question.worth_usd)
+    paired = Paired(
+        log=log,
+        quality=outcomes.quality[asked],
+        cost_usd=outcomes.cost_usd[asked],
+        quality_model=quality,
+        cost_model=cost_usd,
+        worth_usd=worth_usd[asked],
+    )
+    target = replayed(outcomes, asked, named, manner).target(worth_usd[asked])
+    return compare(outcomes, learned, asked, paired, target, worth_usd)
