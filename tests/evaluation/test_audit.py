@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import insert
+from typer.testing import CliRunner
 
 from router_gateway import registry
-from router_gateway.core.errors import SnapshotMismatch
+from router_gateway.cli import app
+from router_gateway.core.errors import GatewayError, RequestError, SnapshotMismatch
 from router_gateway.core.types import NamedPolicy
 from router_gateway.evaluation.audit import Installation, Question, audit
 from router_gateway.evaluation.audit_standing import CANDIDATE, LOGGED, MIX
@@ -229,3 +232,50 @@ def test_the_answer_is_plain_json(explored, tmp_path):
     assert told["verdict"] == "worth it"
     assert set(told["gains"]["net_over_best_single"]) == {"value", "low", "high"}
     assert told["oracle"].startswith("not known")
+
+
+CONFIG = """
+state_dir: {state}
+ledger: {{url: "sqlite:///{state}/ledger.db"}}
+embedder: {{kind: hashing}}
+policy: {{name: knn}}
+default_endpoint: mid
+rule: {{name: epsilon_greedy, epsilon: 0.6}}
+endpoints:
+  - {{name: mid, model: m, base_url: "http://127.0.0.1:9/v1", context_tokens_max: 8000,
+     price_input_usd_per_mtok: 0.1, price_output_usd_per_mtok: 0.4}}
+"""
+
+
+def told(state, *options):
+    config = state / "gateway.yaml"
+    config.write_text(CONFIG.format(state=state))
+    return CliRunner().invoke(app, ["audit", "--config", str(config), *options], env={"COLUMNS": "200"})
+
+
+def test_the_verb_says_it_in_words_and_in_json(explored, tmp_path):
+    state = Path(explored.url.database).parent
+    done = told(state, "--since", "all")
+    assert done.exit_code == 0, done.output
+    assert "Yes, routing is worth it here" in done.output
+    assert "random mix at equal cost" in done.output
+    answer = json.loads(told(state, "--json", "--policy", "linear", "--since", "4w").stdout)
+    assert (answer["candidate"], answer["verdict"]) == ("linear", "worth it")
+    hour = json.loads(told(state, "--json", "--since", "1h").stdout)
+    assert hour["traffic"]["rated"] <= 61
+
+
+def test_the_verb_refuses_what_makes_no_sense(explored, tmp_path):
+    state = Path(explored.url.database).parent
+    wrong = ("--since", "soon"), ("--rule", "best"), ("--worth-usd", "0"), ("--policy", "knn@new")
+    for options in wrong:
+        assert isinstance(told(state, *options).exception, RequestError), options
+    assert isinstance(told(state, "--policy", "nobody").exception, GatewayError)
+    assert isinstance(told(tmp_path).exception, GatewayError), "no ledger"
+
+
+def test_the_verb_ends_with_3_where_the_ledger_cannot_say(tmp_path):
+    fresh(tmp_path, World(rule=Greedy()), 100)
+    done = told(tmp_path)
+    assert done.exit_code == 3
+    assert "not identifiable: the logger was deterministic" in done.output

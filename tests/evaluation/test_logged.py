@@ -146,6 +146,21 @@ def test_a_deterministic_logger_gives_no_figure(tmp_path):
     assert "not identifiable" in output
 
 
+def test_the_running_gateways_ledger_is_audited_as_it_is(installation):
+    """Explored and rated over HTTP; `audit` needs no export."""
+    command = ["audit", "--json", "--policy", "best_on_average", "--config", str(installation)]
+    done = RUNNER.invoke(app, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    rows = {row["name"]: row for row in answer["rows"]}
+    assert answer["traffic"]["rated"] == ASKED
+    for name in ("small", "large"):
+        truth = np.mean([row[name] for row in QUALITY.values()])
+        assert rows[name]["quality"]["low"] < truth < rows[name]["quality"]["high"]
+    assert answer["gains"]["best_single"] == "large"
+    assert answer["verdict"] == "not shown", "the best on average is no better than the best single endpoint"
+
+
 def rewritten(log, path, change):
     with path.open("w", encoding="utf-8") as file:
         for line in log.read_text(encoding="utf-8").splitlines():
