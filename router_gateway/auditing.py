@@ -123,10 +123,10 @@ def since_instant(age: str) -> datetime | None:
 
 def installation(config: Config) -> Installation:
     """How this configuration decides."""
+    from router_gateway.brain import build_guard, build_rule
     from router_gateway.evaluation.audit import Installation
     from router_gateway.evaluation.logged_replay import Manner
     from router_gateway.learning.snapshots import Snapshots
-    from router_gateway.wiring import build_guard, build_rule
 
     return Installation(
         policy=config.policy.name,
@@ -144,9 +144,9 @@ def installation(config: Config) -> Installation:
 def _unfitted(config: Config, said: str) -> Policy:
     """A configured policy with its parameters, any other with its defaults, or NAME:parameter=value."""
     from router_gateway import registry
+    from router_gateway.brain import build_embedder
     from router_gateway.evaluation import fitting
     from router_gateway.evaluation.command import Options, chosen_specs
-    from router_gateway.wiring import build_embedder
 
     params = {choice.name: choice.params for choice in config.policies}
     if said in params:
