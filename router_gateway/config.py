@@ -49,6 +49,8 @@ class Ledger(_Section):
     url: SecretStr = SecretStr("sqlite:///{state_dir}/ledger.db")
     store_text: bool = False
     journal_bytes_max: int = Field(1024**3, ge=1024**2)
+    sync_interval_ms: float | None = Field(100.0, ge=0, le=60_000)
+    disk_free_bytes_min: int = Field(64 * 1024**2, ge=0)
 
 
 class Embedder(_Section):

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -16,7 +17,7 @@ from uuid import UUID
 import numpy as np
 
 from router_gateway.core.body import Body
-from router_gateway.core.errors import GatewayError, NotFound, RequestError
+from router_gateway.core.errors import GatewayError, LedgerFull, NotFound, RequestError
 from router_gateway.core.pace import Pace
 from router_gateway.core.protocols import CostModel, NamesNeighbours, ReadsConversations
 from router_gateway.core.types import (
@@ -151,6 +152,7 @@ class Gateway:
         hold = await self._set_aside(ask, decision)
         try:
             self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+            await self.ledger.durable()
         except BaseException:
             if hold is not None:
                 hold.close()
@@ -177,6 +179,9 @@ class Gateway:
             raise
         if hold is not None:
             (hold.await_last if answer.streamed else hold.close)()
+        if not answer.streamed:
+            with suppress(LedgerFull):  # the log has it; an answer that is paid for is given
+                await self.ledger.durable()
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
         return Served(decision=decision, vector=vector, answer=answer, attempts=attempts, timings=timings)
 

@@ -47,6 +47,8 @@ def open_ledger(config: Config) -> Ledger:
         directory=config.state_dir / "journal",
         journal_bytes_max=config.ledger.journal_bytes_max,
         store_text=config.ledger.store_text,
+        sync_interval_ms=config.ledger.sync_interval_ms,
+        disk_free_bytes_min=config.ledger.disk_free_bytes_min,
     )
 
 

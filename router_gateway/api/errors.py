@@ -12,7 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from router_gateway.core.errors import BudgetExceeded, GatewayError, UpstreamError, UpstreamRateLimited
+from router_gateway.core.errors import (
+    BudgetExceeded,
+    GatewayError,
+    LedgerFull,
+    LedgerUnavailable,
+    UpstreamError,
+    UpstreamRateLimited,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ def error_headers(error: GatewayError) -> dict[str, str]:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     elif isinstance(error, UpstreamError | BudgetExceeded) and not isinstance(error, UpstreamRateLimited):
         headers["x-should-retry"] = "false"
+    elif isinstance(error, LedgerFull | LedgerUnavailable):
+        headers["x-should-retry"] = "true"  # nothing was sent to anybody
     if error.status in _RETRY_AFTER_S:
         headers.setdefault("retry-after", str(_RETRY_AFTER_S[error.status]))
     return headers

@@ -52,6 +52,7 @@ async def post_feedback(request: Request) -> Response:
         raise NotFound(f"no decision {body.decision_id}", param="decision_id")
     said = _comparison(body, known) if body.better else _feedback(body, key.tenant)
     parts.gateway.feedback(said)
+    await parts.gateway.ledger.durable()
     return JSONResponse({"id": str(said.id), "decision_id": str(body.decision_id), "status": "recorded"})
 
 
@@ -68,6 +69,7 @@ async def delete_feedback(request: Request) -> Response:
         raise NotFound(f"no feedback {feedback_id}", param="feedback_id")
     revocation = Revocation(id=feedback_id, at=datetime.now(UTC), tenant=key.tenant)
     parts.gateway.ledger.record_revocation(revocation)
+    await parts.gateway.ledger.durable()
     return JSONResponse({"id": str(feedback_id), "decision_id": str(said.query_id), "status": "revoked"})
 
 

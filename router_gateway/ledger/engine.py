@@ -74,7 +74,7 @@ def _set_pragmas(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin` opens transactions, so that DDL is inside them too
     connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}").close()
     _write_ahead(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

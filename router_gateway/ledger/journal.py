@@ -2,22 +2,24 @@
 
 Request threads append, one thread reads (`peek`, then `discard` once the database has the rows). What
 a crash leaves behind is found at the next start and replayed; rows carry ids, so a replay is harmless
-(docs/adr/0009-the-journal-is-the-queue.md). Appends survive a killed process, not a power cut: there
-is no fsync on the way of a request.
+(docs/adr/0009-the-journal-is-the-queue.md). Appends survive a killed process; a power cut they survive once
+`sync` has returned, which syncing.py calls beside the requests.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from router_gateway.core.errors import LedgerFull
-from router_gateway.ledger.segment import LINE_BYTES_MAX, SUFFIX, Segment, decode, encode
+from router_gateway.ledger.segment import LINE_BYTES_MAX, SUFFIX, Segment, decode, encode, sync
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ _SEGMENT_BYTES = 8 << 20
 _READ_BYTES = 2 << 20
 _SIDE_BYTES_MAX = 64 << 20
 _SIDE_SUFFIX = ".corrupt"
+_LOOK_EVERY_S = 0.5  # at the room on the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,19 +44,33 @@ class Entry:
 class Journal:
     """Append-only segments in `directory` (mode 0700), which several processes may share.
 
-    `bytes_max` bounds what waits for the database; the disk may hold one segment more.
+    `bytes_max` bounds what waits for the database; the disk may hold one segment more. While the disk has fewer than
+    `disk_free_bytes_min` bytes left, ordinary appends are refused: what is left is for calls that are under way.
     """
 
-    def __init__(self, directory: Path, *, bytes_max: int, segment_bytes: int = _SEGMENT_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        bytes_max: int,
+        segment_bytes: int = _SEGMENT_BYTES,
+        disk_free_bytes_min: int = 0,
+    ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
         self._directory = directory
         self._bytes_max = bytes_max
         self._segment_bytes = segment_bytes
+        self._disk_free_bytes_min = disk_free_bytes_min
+        self.disk_is_full = False
+        self._look_again_s = 0.0
         self._lock = threading.Lock()
         self._segments: list[Segment] = []  # in the order in which they are read; the live one is among them
         self._live: Segment | None = None
         self._closed = False
+        self._folder_synced = False
+        self._doubtful: set[Segment] = set()
+        self.touched = threading.Event()  # there is something to sync
         self._bytes_waiting = 0
         self._rows_waiting = 0
         self.rows_torn = 0
@@ -73,7 +90,17 @@ class Journal:
     @property
     def has_room(self) -> bool:
         """Whether an ordinary append would be taken."""
-        return self._bytes_waiting < self._bytes_max
+        if self._disk_free_bytes_min and time.monotonic() >= self._look_again_s:
+            self._look_at_disk()
+        return self._bytes_waiting < self._bytes_max and not self.disk_is_full
+
+    def _look_at_disk(self) -> None:
+        self._look_again_s = time.monotonic() + _LOOK_EVERY_S
+        disk = os.statvfs(self._directory)
+        full = disk.f_bavail * disk.f_frsize < self._disk_free_bytes_min
+        if full and not self.disk_is_full:
+            logger.error("the journal's disk is full: paid calls are refused until there is room")
+        self.disk_is_full = full
 
     def append(self, record: Mapping[str, Any], *, beyond_bound: bool = False) -> None:
         """Write one record; when this returns, a killed process no longer loses it.
@@ -86,13 +113,46 @@ class Journal:
             if self._closed:
                 raise LedgerFull("the ledger is closed")
             if not beyond_bound and not self.has_room:
-                raise LedgerFull("the journal is full", hint="the database is away or too slow; look at its log")
+                why = "the journal's disk is full" if self.disk_is_full else "the journal is full"
+                raise LedgerFull(why, hint="the database is away or too slow; look at its log")
             try:
                 self._live_segment().append(line)
             except OSError as error:
                 raise LedgerFull(f"the journal cannot be written: {error.strerror or error}") from None
             self._bytes_waiting += len(line)
             self._rows_waiting += 1
+        if not self.touched.is_set():
+            self.touched.set()
+
+    def sync(self) -> None:
+        """Return when a power cut no longer takes the rows appended before the call.
+
+        Raises OSError when the disk fails: now, or earlier for rows that the database does not have yet, since the
+        kernel says it only once and nobody knows what the disk has of them. Later rows go to another file.
+        """
+        with self._lock:
+            self._doubtful.intersection_update(self._segments)
+            if self._doubtful:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            unsynced = [(s, s.size, os.dup(s.fd)) for s in self._segments if s.synced < s.size]
+            folder_synced, self._folder_synced = self._folder_synced, True
+        try:
+            for segment, size, fd in unsynced:
+                sync(fd)
+                segment.synced = size
+            if not folder_synced:
+                _sync_folder(self._directory)
+        except OSError:
+            with self._lock:
+                self._folder_synced = False
+                self._doubtful |= {segment for segment, size, _ in unsynced if segment.synced < size}
+                if (live := self._live) in self._doubtful and live is not None:
+                    self._live, live.live = None, False
+                    self._remove_if_done(live)
+            raise
+        finally:
+            for _, _, fd in unsynced:  # our own descriptors: the writer may close a segment's at any time
+                os.close(fd)
 
     def _live_segment(self) -> Segment:
         live = self._live
@@ -103,6 +163,7 @@ class Journal:
             live.live = False
             self._remove_if_done(live)
         self._live = fresh
+        self._folder_synced = False
         self._segments.append(fresh)
         return fresh
 
@@ -201,6 +262,15 @@ class Journal:
                 segment.close()
             self._segments.clear()
             self._live = None
+
+
+def _sync_folder(directory: Path) -> None:
+    """A file survives only where its name does."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 assert _READ_BYTES > LINE_BYTES_MAX

@@ -30,6 +30,7 @@ from router_gateway.ledger.records import (
     feedback_record,
     revocation_record,
 )
+from router_gateway.ledger.syncing import Syncer
 from router_gateway.ledger.writer import Writer, WriterCounters
 
 logger = logging.getLogger(__name__)
@@ -48,26 +49,43 @@ class Ledger:
     They raise LedgerUnavailable when the database is away.
     """
 
-    def __init__(self, engine: Engine, journal: Journal, *, store_text: bool) -> None:
+    def __init__(
+        self, engine: Engine, journal: Journal, *, store_text: bool, sync_interval_ms: float | None = None
+    ) -> None:
         self.engine = engine
         self._journal = journal
         self._writer = Writer(engine, journal)
+        self._syncer = Syncer(journal, sync_interval_ms)
         self._store_text = store_text
         self._recent = _Recent()
 
     @classmethod
-    def open(cls, url: str, *, directory: Path, journal_bytes_max: int = 256 << 20, store_text: bool = False) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        directory: Path,
+        journal_bytes_max: int = 256 << 20,
+        store_text: bool = False,
+        sync_interval_ms: float | None = None,
+        disk_free_bytes_min: int = 0,
+    ) -> Self:
         """Start writing to the database at `url` through a journal in `directory`, a local disk.
+
+        sync_interval_ms : a power cut costs the rows of that time at most; 0 for none, None for what the kernel does
+        disk_free_bytes_min : with less room on that disk no further decision is taken
 
         A database that is away is no error here: see `ready`. Raises ConfigError for an unusable URL.
         """
-        ledger = cls(open_engine(url), Journal(directory, bytes_max=journal_bytes_max), store_text=store_text)
+        journal = Journal(directory, bytes_max=journal_bytes_max, disk_free_bytes_min=disk_free_bytes_min)
+        ledger = cls(open_engine(url), journal, store_text=store_text, sync_interval_ms=sync_interval_ms)
         ledger.start()
         return ledger
 
     def start(self) -> None:
-        """Start the writer; `open` does."""
+        """Start the writer and the syncer; `open` does."""
         self._writer.start()
+        self._syncer.start()
 
     def record_decision(
         self, query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None
@@ -108,10 +126,19 @@ class Ledger:
         """Take back a feedback or comparison; once more changes nothing. Raises LedgerFull."""
         self._journal.append(revocation_record(revocation))
 
+    async def durable(self) -> None:
+        """Return once a power cut no longer takes what was recorded, where `sync_interval_ms` is 0; else at once.
+
+        Raises LedgerFull when the disk fails.
+        """
+        await self._syncer.durable()
+
     async def wait_for_room(self, timeout_s: float) -> None:
         """Return as soon as a decision would be taken. Raises LedgerFull when that takes longer."""
         deadline = time.monotonic() + timeout_s
         while not self._journal.has_room:
+            if self._journal.disk_is_full:
+                raise LedgerFull("the ledger cannot record another paid call: its disk is full", hint="try later")
             if time.monotonic() >= deadline:
                 raise LedgerFull(
                     "the ledger cannot record another paid call", hint="its database is away or too slow; try later"
@@ -202,6 +229,7 @@ class Ledger:
     def close(self, timeout_s: float = 10.0) -> bool:
         """Drain and stop. False when rows remain in the journal; the next start replays them."""
         drained = self._writer.close(timeout_s)
+        self._syncer.close()
         self._journal.close()
         self.engine.dispose()
         return drained

@@ -8,6 +8,7 @@ the owner is dead; the kernel releases it however the process ended.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -56,12 +57,16 @@ def decode(line: bytes) -> dict[str, Any] | None:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Segment:
-    """An open, locked segment. `size` counts complete appends, `offset` what the database has; in bytes."""
+    """An open, locked segment, in bytes: `size` of complete appends, `offset` of what the database has.
+
+    `synced` are those that a power cut no longer takes.
+    """
 
     path: Path
     fd: int
     size: int
     offset: int = 0
+    synced: int = 0
     live: bool
 
     @classmethod
@@ -84,7 +89,7 @@ class Segment:
         if not _lock(fd) or os.fstat(fd).st_nlink == 0:
             os.close(fd)
             return None
-        return cls(path=path, fd=fd, size=os.fstat(fd).st_size, live=False)
+        return cls(path=path, fd=fd, size=os.fstat(fd).st_size, live=False)  # not synced: who knows what its owner did
 
     def append(self, line: bytes) -> None:
         """One write. When it comes out short (disk full) the segment is as before, and OSError is raised."""
@@ -95,7 +100,7 @@ class Segment:
             raise
         if written != len(line):
             os.ftruncate(self.fd, self.size)
-            raise OSError("short write")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.size += written
 
     def read(self, length: int) -> bytes:
@@ -120,6 +125,15 @@ class Segment:
         if self.finished:
             self.path.unlink(missing_ok=True)
         os.close(self.fd)
+
+
+def sync(fd: int) -> None:
+    """Return when the disk has the file (or the folder). Raises OSError."""
+    whole = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: its fsync stops at the disk's own cache
+    if whole is not None:
+        fcntl.fcntl(fd, whole)
+    else:
+        os.fdatasync(fd)
 
 
 def _lock(fd: int) -> bool:

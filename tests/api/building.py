@@ -173,14 +173,20 @@ async def running(
     stream_ping_s: float = 15.0,
     routing_deadline_ms: float = 10_000.0,
     store_text: bool = False,
+    ledger_options: Mapping[str, Any] | None = None,
+    database_url: str | None = None,
     learns_output_tokens: bool = False,
     body_bytes_max: int = BODY_BYTES_MAX,
     requests_in_flight_max: int = 100,
 ) -> AsyncIterator[Site]:
-    """Serve a gateway whose state is in `directory`. `over_http` asks the endpoints at their `base_url`."""
+    """Serve a gateway whose state is in `directory`. `over_http` asks the endpoints at their `base_url`.
+
+    `database_url` is of a migrated database, None for one in `directory`; `ledger_options` are those of `Ledger.open`.
+    """
     pool = tuple(endpoints or (endpoint("small"), endpoint("mid"), endpoint("large")))
     encoder = embedder or HashingEmbedder()
-    ledger = Ledger.open(_database(directory), directory=directory / "journal", store_text=store_text)
+    options = {"directory": directory / "journal", "store_text": store_text, **(ledger_options or {})}
+    ledger = Ledger.open(database_url or _database(directory), **options)
     if policies is None:
         learned = experience(HashingEmbedder())
         knn = registry.create("knn", {"k": 3, "prior_weight": 0.1}).fit(learned)
