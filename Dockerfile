@@ -6,6 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY router_gateway router_gateway
 COPY policies policies
 COPY migrations migrations
+COPY datasets/probes.jsonl datasets/
 RUN pip install -c constraints.txt '.[demo,postgres,evaluation]' && rm -rf /src
 RUN useradd --system --create-home gateway && mkdir /state && chown gateway /state
 USER gateway
