@@ -140,7 +140,7 @@ class MabWiser:
     bandit_: Any = field(default=None, repr=False)
 
     def fit(self, experience: Experience) -> Self:
-        from mabwiser.mab import MAB, LearningPolicy  # type: ignore[import-not-found, unused-ignore]
+        from mabwiser.mab import MAB, LearningPolicy
 
         own = getattr(LearningPolicy, self.kind)(alpha=self.alpha, l2_lambda=self.l2_lambda)
         self.endpoints_ = experience.endpoints

@@ -102,6 +102,20 @@ class Served:
     timings: Timings
 
 
+class _InService:
+    """A policy, how quick it has proved, and how many user turns before the newest one it reads."""
+
+    __slots__ = ("earlier_turns", "named", "pace")
+
+    def __init__(self, named: NamedPolicy) -> None:
+        self.named = named
+        self.pace = Pace()
+        reads = named.policy
+        self.earlier_turns = (
+            min(reads.turns_max - 1, _EARLIER_TURNS_MAX) if isinstance(reads, ReadsConversations) else 0
+        )
+
+
 @dataclass(kw_only=True)
 class Gateway:
     """Everything between the parsed request and the answer's first byte."""
@@ -122,7 +136,7 @@ class Gateway:
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
         self._routing_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routing")
-        self._paces: dict[str, tuple[NamedPolicy, Pace]] = {}
+        self._in_service: dict[str, _InService] = {}
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -138,8 +152,14 @@ class Gateway:
 
     def earlier_turns_read(self, policy: str | None) -> int:
         """How many user turns before the newest one this policy reads."""
-        live = self.router(policy).live().policy
-        return min(live.turns_max - 1, _EARLIER_TURNS_MAX) if isinstance(live, ReadsConversations) else 0
+        return self._known(self.router(policy).live()).earlier_turns
+
+    def _known(self, named: NamedPolicy) -> _InService:
+        """What is known of the policy in service; one that was swapped in is looked at anew."""
+        known = self._in_service.get(named.name)
+        if known is None or known.named is not named:
+            known = self._in_service[named.name] = _InService(named)
+        return known
 
     async def answer(self, ask: Ask, decided: Callable[[Decision], None] = lambda _: None) -> Served:
         """Decide, write the decision down, send, and return with the first content byte in hand.
@@ -229,11 +249,7 @@ class Gateway:
 
     async def _route(self, router: Router, query: Query, vector: Floats, earlier: Floats | None) -> Decision:
         """In a thread, until the policy in service has proved quick."""
-        named = router.live()
-        of, pace = self._paces.get(named.name, (None, None))
-        if pace is None or of is not named:  # a policy that was swapped in proves itself anew
-            pace = Pace()
-            self._paces[named.name] = named, pace
+        pace = self._known(router.live()).pace
         work = partial(router.route, [query], vector[None, :], earlier)
         if pace.quick:
             return pace.run(work)[0]

@@ -26,6 +26,7 @@ from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE = "demo.key"
 _GC_THRESHOLDS = (50_000, 20, 50)
+_SWITCH_S = 0.0005  # how long the ledger's writer may keep the interpreter from a request that wants it
 _REPLAY_START_S_MAX = 120.0
 
 
@@ -45,6 +46,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
         base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
         announce = partial(_announce, config, base_url, _first_key(config, built))
         _settle_garbage_collector()
+        sys.setswitchinterval(_SWITCH_S)
         if replay_url is not None:
             _wait_for_replay(replay_url)
         server = _Server(
@@ -53,6 +55,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here depends on where a client says it is
                 timeout_graceful_shutdown=30,
             ),
             announce,

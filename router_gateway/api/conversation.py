@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from router_gateway.embedding.conversation import parts_of
 
 _IMAGE_PARTS = frozenset({"image", "image_url", "input_image"})
@@ -93,6 +95,10 @@ def _opening(body: Fields) -> list[Any]:
 
 
 def _canonical(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # lone surrogates, integers of more than 64 bits, nesting deeper than it likes
+        pass
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
     except RecursionError:  # nested past all reason: such requests then share a session

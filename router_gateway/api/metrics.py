@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from router_gateway.api.tally import Counts, Spread
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Attempt, Comparison, Decision, Endpoint, Feedback
 from router_gateway.gateway import Timings
@@ -28,65 +28,44 @@ _OUTCOMES = frozenset(
 _PROPENSITY = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0)
 
 
-Metric = TypeVar("Metric", Counter, Histogram)
-
-
 class PrometheusMeter:
     """Implements gateway.Meter on its own registry."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self.registry = CollectorRegistry()
-        here = self.registry
-        self._requests = _Family(
-            Counter(
-                "router_requests",
-                "Requests answered",
-                ["api", "policy", "model", "provider", "status_class", "stream"],
-                registry=here,
-            )
+        self._requests = self._counts(
+            "router_requests",
+            "Requests answered",
+            ["api", "policy", "model", "provider", "status_class", "stream"],
         )
-        self._duration = _Family(
-            Histogram(
-                "router_request_duration_seconds",
-                "Until the answer's last byte",
-                ["api", "status_class"],
-                buckets=_SECONDS,
-                registry=here,
-            )
+        self._duration = self._spread(
+            "router_request_duration_seconds", "Until the answer's last byte", ["api", "status_class"]
         )
-        self._decisions = _Family(
-            Counter("router_decisions", "Routing decisions", ["policy", "model", "reason"], registry=here)
+        self._decisions = self._counts("router_decisions", "Routing decisions", ["policy", "model", "reason"])
+        self._propensity = self._spread(
+            "router_decision_propensity", "Probability of the chosen endpoint", [], bounds=_PROPENSITY
         )
-        self._propensity = Histogram(
-            "router_decision_propensity", "Probability of the chosen endpoint", buckets=_PROPENSITY, registry=here
+        self._overhead = self._spread("router_overhead_seconds", "Time before the upstream was asked", ["stage"])
+        self._attempts = self._counts(
+            "router_upstream_attempts", "Tries at an endpoint", ["provider", "model", "outcome"]
         )
-        self._overhead = _Family(
-            Histogram(
-                "router_overhead_seconds",
-                "Time before the upstream was asked",
-                ["stage"],
-                buckets=_SECONDS,
-                registry=here,
-            )
-        )
-        self._attempts = _Family(
-            Counter("router_upstream_attempts", "Tries at an endpoint", ["provider", "model", "outcome"], registry=here)
-        )
-        self._first_byte = _Family(
-            Histogram(
-                "router_time_to_first_token_seconds",
-                "Upstream's first byte",
-                ["model"],
-                buckets=_SECONDS,
-                registry=here,
-            )
-        )
-        self._tokens = _Family(
-            Counter("router_tokens", "Tokens billed", ["model", "direction", "cache"], registry=here)
-        )
-        self._cost = _Family(Counter("router_cost_usd", "Money spent upstream", ["model"], registry=here))
-        self._feedback = _Family(Counter("router_feedback", "Feedback received", ["source"], registry=here))
+        self._first_byte = self._spread("router_time_to_first_token_seconds", "Upstream's first byte", ["model"])
+        self._tokens = self._counts("router_tokens", "Tokens billed", ["model", "direction", "cache"])
+        self._cost = self._counts("router_cost_usd", "Money spent upstream", ["model"])
+        self._feedback = self._counts("router_feedback", "Feedback received", ["source"])
+
+    def _counts(self, name: str, help_text: str, labels: Sequence[str]) -> Counts:
+        counts = Counts(name, help_text, labels)
+        self.registry.register(counts)
+        return counts
+
+    def _spread(
+        self, name: str, help_text: str, labels: Sequence[str], *, bounds: Sequence[float] = _SECONDS
+    ) -> Spread:
+        spread = Spread(name, help_text, labels, bounds=bounds)
+        self.registry.register(spread)
+        return spread
 
     def watch(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Expose a gauge that is read when it is scraped."""
@@ -132,60 +111,44 @@ class PrometheusMeter:
     def answered(self, decision: Decision | None, *, model: str, status: int, stream: bool) -> None:
         """One request of the Chat Completions API was answered, by endpoint `model` or (unserved) not by it."""
         endpoint = self._endpoints.get(model)
-        self._requests.of(
+        self._requests.add(
             "chat",
             "none" if decision is None else decision.policy,
             "other" if endpoint is None else endpoint.name,
             "none" if endpoint is None else endpoint.provider,
-            f"{status // 100}xx",
-            str(stream).lower(),
-        ).inc()
+            _class(status),
+            "true" if stream else "false",
+        )
 
     def finished(self, *, api: str, status: int, seconds: float) -> None:
         """The last byte of a response is out, or its client is gone."""
-        self._duration.of(api, f"{status // 100}xx").observe(seconds)
+        self._duration.observe(seconds, api, _class(status))
 
     def decided(self, decision: Decision, timings: Timings) -> None:
-        self._decisions.of(decision.policy, decision.endpoint, decision.reason).inc()
+        self._decisions.add(decision.policy, decision.endpoint, decision.reason)
         self._propensity.observe(decision.propensity)
-        for stage, milliseconds in (("embed", timings.embed_ms), ("route", timings.route_ms)):
-            self._overhead.of(stage).observe(milliseconds / 1e3)
-        self._overhead.of("total").observe(timings.overhead_ms / 1e3)
+        self._overhead.observe(timings.embed_ms / 1e3, "embed")
+        self._overhead.observe(timings.route_ms / 1e3, "route")
+        self._overhead.observe(timings.overhead_ms / 1e3, "total")
 
     def attempted(self, attempt: Attempt) -> None:
-        endpoint = self._endpoints[attempt.endpoint]
-        self._attempts.of(endpoint.provider, attempt.endpoint, _outcome(attempt)).inc()
+        name = attempt.endpoint
+        self._attempts.add(self._endpoints[name].provider, name, _outcome(attempt))
         if attempt.first_byte_ms is not None:
-            self._first_byte.of(attempt.endpoint).observe(attempt.first_byte_ms / 1e3)
-        self._cost.of(attempt.endpoint).inc(nusd_to_usd(attempt.cost_nusd))
-        if attempt.usage is not None:
-            self._tokens.of(attempt.endpoint, "input", "miss").inc(attempt.usage.tokens_input)
-            self._tokens.of(attempt.endpoint, "input", "hit").inc(attempt.usage.tokens_cached_input)
-            self._tokens.of(attempt.endpoint, "input", "write").inc(attempt.usage.tokens_cache_write)
-            self._tokens.of(attempt.endpoint, "output", "off").inc(attempt.usage.tokens_completion)
+            self._first_byte.observe(attempt.first_byte_ms / 1e3, name)
+        self._cost.add(name, by=nusd_to_usd(attempt.cost_nusd))
+        if (usage := attempt.usage) is not None:
+            self._tokens.add(name, "input", "miss", by=usage.tokens_input)
+            self._tokens.add(name, "input", "hit", by=usage.tokens_cached_input)
+            self._tokens.add(name, "input", "write", by=usage.tokens_cache_write)
+            self._tokens.add(name, "output", "off", by=usage.tokens_completion)
 
     def said(self, feedback: Feedback | Comparison) -> None:
-        self._feedback.of(feedback.source).inc()
+        self._feedback.add(feedback.source)
 
     def text(self) -> bytes:
         """The exposition that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-
-class _Family(Generic[Metric]):
-    """A metric whose series are found by their labels in one step; the library's own way takes a lock and copies."""
-
-    __slots__ = ("_family", "_series")
-
-    def __init__(self, family: Metric) -> None:
-        self._family: Metric = family
-        self._series: dict[tuple[str, ...], Metric] = {}
-
-    def of(self, *labels: str) -> Metric:
-        series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = self._family.labels(*labels)
-        return series
 
 
 class _Scraped(Collector):
@@ -202,3 +165,7 @@ def _outcome(attempt: Attempt) -> str:
     """One of a closed set: an upstream's own error codes are words of its choice."""
     said = attempt.error or "ok"
     return said if said in _OUTCOMES else "refused"
+
+
+def _class(status: int) -> str:
+    return "2xx" if status == 200 else f"{status // 100}xx"

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+import orjson
+
 from router_gateway.core.errors import UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
 from router_gateway.dispatch.stream import StreamTap, error_code, generated_text
@@ -199,9 +201,16 @@ async def _whole(trial: Trial, reply: Reply) -> Answer:
 
 def _payload(endpoint: str, content: bytes) -> dict[str, Any]:
     try:
-        payload = json.loads(content)
-    except (ValueError, RecursionError):
-        payload = None
+        payload = orjson.loads(content)
+    except orjson.JSONDecodeError:  # or JSON only to a more tolerant reader: NaN, a lone surrogate
+        payload = _tolerantly(content)
     if not isinstance(payload, dict):
         raise UpstreamError(f"endpoint {endpoint}: answered with something that is no JSON object")
     return payload
+
+
+def _tolerantly(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None

@@ -58,6 +58,8 @@ def without_boilerplate(text: str) -> str:
 
     One pass, linear in the text however its tags are nested: it comes from outside.
     """
+    if "<" not in text:
+        return text.strip()
     kept: list[str] = []
     position = 0
     for start, end in _spans(text):

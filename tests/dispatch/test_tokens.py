@@ -3,6 +3,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router_gateway.dispatch import tokens
 
@@ -69,3 +71,22 @@ assert count_tokens("Hello, world!") == 4
 assert "litellm" not in sys.modules and "requests" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+ASCII = st.text(alphabet=st.characters(max_codepoint=127), max_size=60)
+WORDLIKE = st.lists(
+    st.sampled_from([" ", "\n", "\r", "\t", "'", "'s", "'LL", "word", "A", "42", "12345", "_", "::", "("])
+)
+
+
+@given(ASCII | WORDLIKE.map("".join))
+def test_counting_word_by_word_is_counting(text):
+    counter = tokens._load().__self__
+    assert counter.count(text) == len(counter._encode(text))
+
+
+def test_no_more_words_are_remembered_than_the_bound(monkeypatch):
+    monkeypatch.setattr(tokens, "_WORDS_REMEMBERED_MAX", 3)
+    counter = tokens._Counter(lambda word: [0] * len(word))
+    assert counter.count("a bb cc dd ee") == len("a bb cc dd ee")
+    assert len(counter) <= 3

@@ -1,13 +1,13 @@
 import pytest
 
 from router_gateway.ledger.ledger import Ledger
-from tests.ledger.conftest import (  # noqa: F401 - fixtures
-    database_url,
-    empty_database_url,
-    engine,
-    postgres_server,
-    postgres_url,
-)
+from tests.ledger import conftest as databases
+
+postgres_server = databases.postgres_server
+postgres_url = databases.postgres_url
+empty_database_url = databases.empty_database_url
+database_url = databases.database_url
+engine = databases.engine
 
 
 @pytest.fixture
