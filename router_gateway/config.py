@@ -20,6 +20,8 @@ from router_gateway import registry
 from router_gateway.core.errors import ConfigError, PolicyError
 from router_gateway.core.yaml_file import read_mapping
 from router_gateway.dispatch.endpoints import REPLAY, EndpointSettings, PositiveFloat
+from router_gateway.grading.settings import Judging
+from router_gateway.grading.settings import problems as judging_problems
 from router_gateway.learning.settings import Learning
 from router_gateway.presets import PresetSource
 
@@ -148,6 +150,7 @@ class Config(BaseSettings):
     dispatch: Dispatch = Dispatch()
     budgets: Budgets = Budgets()
     learning: Learning = Learning()
+    judging: Judging = Judging()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)
@@ -251,6 +254,7 @@ def _cross_checks(raw: dict[str, Any]) -> list[str]:
             for i, e in enumerate(endpoints)
             if e.get("base_url") == REPLAY
         ]
+    problems += judging_problems(raw.get("judging"), names)
     others = raw.get("other_policies")
     chosen = [("policy", raw.get("policy", {}))]
     chosen += [(f"other_policies.{i}", choice) for i, choice in enumerate(others if isinstance(others, list) else [])]

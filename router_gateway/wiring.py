@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from router_gateway.brain import Brain, Progress, build_endpoints
 from router_gateway.config import Config, api_keys
 from router_gateway.core.errors import PolicyError
+from router_gateway.core.judgement import JUDGING_TENANT
+from router_gateway.core.money import NUSD_PER_USD
 from router_gateway.core.protocols import AsksRouteModel
-from router_gateway.core.types import Endpoint
+from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.learning.live import LivePolicy
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from router_gateway.dispatch.route_model import RouteModel
+    from router_gateway.dispatch.upstream import Upstream
     from router_gateway.embedding.batcher import Batcher
     from router_gateway.gateway import Gateway
     from router_gateway.learning.learner import Learner
@@ -108,7 +111,6 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.dispatch.translate import LiteLLMUpstream
     from router_gateway.gateway import Gateway
     from router_gateway.grading.grader import Grader
-    from router_gateway.grading.verifier import Verifier
     from router_gateway.ledger.keys import Keys
 
     secrets = api_keys(config)
@@ -118,13 +120,14 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     _load(brain, ledger, progress)
     meter = PrometheusMeter(brain.endpoints)
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
+    upstreams: dict[WireProtocol, Upstream] = {"openai": PassthroughUpstream(secrets), "litellm": translating}
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
     gateway = Gateway(
         route_models=build_route_models(brain.live),
         routers=brain.routers(),
         default_policy=config.policy.name,
         batcher=_batcher(brain),
-        dispatcher=FallbackDispatcher(pool, {"openai": PassthroughUpstream(secrets), "litellm": translating}),
+        dispatcher=FallbackDispatcher(pool, upstreams),
         ledger=ledger,
         cost=brain.cost,
         meter=meter,
@@ -135,7 +138,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     keys = Keys(ledger.engine)
     parts = Parts(
         gateway=gateway,
-        grader=Grader(verifier=Verifier(gateway.feedback)),
+        grader=Grader.of(gateway, FallbackDispatcher(pool, upstreams), config.judging),
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [] if ledger.ready() else ["ledger"],
@@ -173,8 +176,9 @@ def _batcher(brain: Brain) -> Batcher:
 
 
 def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) -> BudgetKeeper:
-    """The budgets of the ledger's database, read for the first time."""
+    """The budgets of the ledger's database, that of judging among them, read for the first time."""
     from router_gateway.ledger.budget_keeper import BudgetKeeper
+    from router_gateway.ledger.budgets import Budgets
 
     settings = config.budgets
     bound = CostBound(
@@ -182,6 +186,9 @@ def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) 
         output_tokens_assumed=settings.output_tokens_assumed,
         prompt_margin=settings.prompt_margin,
     )
+    if config.judging.enabled:
+        limit_nusd = int(config.judging.usd_per_day * NUSD_PER_USD)
+        Budgets(ledger.engine).set("tenant", JUDGING_TENANT, "day", limit_nusd)
     keeper = BudgetKeeper(ledger.engine, bound=bound, refresh_s=settings.refresh_s)
     keeper.start()
     return keeper

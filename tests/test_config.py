@@ -134,6 +134,19 @@ def test_a_missing_file_is_told(tmp_path):
     assert "No such file" in problem
 
 
+@pytest.mark.parametrize(
+    ("judging", "told"),
+    [
+        ("{share: 0.1}", "judging.judges: names nobody, so nobody can judge"),
+        ("{pairs_share: 0.1, judges: [a, b]}", "judging.judges.1: 'b' is not among the endpoints"),
+    ],
+)
+def test_judges_are_endpoints(written, judging, told):
+    assert problems_of(written(f"{MINIMAL}judging: {judging}\n")) == (told,)
+    assert load(written(MINIMAL + "judging: {share: 0.1, judges: [a]}\n")).judging.enabled
+    assert not load(written(MINIMAL + "judging: {judges: [a]}\n")).judging.enabled
+
+
 def test_the_environment_wins_over_the_file(written, monkeypatch):
     path = written(MINIMAL + "server: {port: 1, host: from-file}\n")
     monkeypatch.setenv("ROUTER_GATEWAY__SERVER__PORT", "9000")

@@ -48,7 +48,7 @@ def create_app(parts: Parts) -> Application:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            for prepare in parts.before_serving:
+            for prepare in (*parts.before_serving, parts.grader.start):
                 await prepare()
             yield
         finally:

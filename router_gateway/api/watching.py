@@ -25,6 +25,8 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
             lambda: {(scope,): ratio for scope, ratio in budgets.remaining_ratios().items()},
         )
     meter.watch_counts("router_verifications", "Answers that were checked", ("outcome",), grader.verifier.counts)
+    if grader.judge is not None:
+        meter.watch_counts("router_judgements", "Answers drawn for a judge", ("outcome",), grader.judge.counts)
     if isinstance(embedder, CachingEmbedder):
         meter.watch_counts(
             "router_cache_requests",

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.experience import Experience
+from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Attempt, Comparison, Decision, Feedback, Floats, Query, Revocation
 from router_gateway.ledger import reads
 from router_gateway.ledger.engine import open_engine, schema_is_current
@@ -28,6 +29,7 @@ from router_gateway.ledger.records import (
     comparison_record,
     decision_record,
     feedback_record,
+    judgement_record,
     revocation_record,
 )
 from router_gateway.ledger.syncing import Syncer
@@ -121,6 +123,10 @@ class Ledger:
     def record_comparison(self, comparison: Comparison) -> None:
         """Raises LedgerFull when the journal is at its bound."""
         self._journal.append(comparison_record(comparison))
+
+    def record_judgement(self, judgement: Judgement) -> None:
+        """Raises LedgerFull when the journal is at its bound."""
+        self._journal.append(judgement_record(judgement))
 
     def record_revocation(self, revocation: Revocation) -> None:
         """Take back a feedback or comparison; once more changes nothing. Raises LedgerFull."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
 
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
@@ -134,10 +135,11 @@ def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
 
 
 def output_tokens(engine: Engine) -> Mapping[str, TokenMeans]:
-    """By endpoint, over the newest 100,000 answered attempts that reported their usage."""
+    """By endpoint, over the newest 100,000 answered attempts that reported their usage; judges' calls left out."""
+    judging = select(decisions.c.query_id).where(decisions.c.tenant == JUDGING_TENANT)
     newest = (
         select(attempts)
-        .where(attempts.c.status == 200, attempts.c.tokens_output.is_not(None))
+        .where(attempts.c.status == 200, attempts.c.tokens_output.is_not(None), attempts.c.query_id.not_in(judging))
         .order_by(attempts.c.at.desc())
         .limit(_WARMING_ATTEMPTS)
         .subquery()

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import numpy as np
 
+from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Attempt, Comparison, Decision, Feedback, Floats, Query, Revocation, Usage
 from router_gateway.ledger import tables
 
@@ -28,7 +29,14 @@ NAME_CHARS_MAX = 1_000
 TEXT_CHARS_MAX = 65_536
 _COMMENT_CHARS_MAX = 10_000
 _REPLACEMENT = "\ufffd"
-JOURNALLED = (tables.decisions, tables.attempts, tables.feedback, tables.comparisons, tables.feedback_revocations)
+JOURNALLED = (
+    tables.decisions,
+    tables.attempts,
+    tables.feedback,
+    tables.comparisons,
+    tables.judgements,
+    tables.feedback_revocations,
+)
 _COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
 _LATER_COLUMNS: Mapping[str, Row] = {"attempts": {"provider_cost_nusd": None}}
 """What a journal of an earlier version does not have: its rows are kept, though nobody knew these then."""
@@ -117,6 +125,24 @@ def comparison_record(comparison: Comparison) -> Record:
     return {"table": "comparisons", "row": row}
 
 
+def judgement_record(judgement: Judgement) -> Record:
+    """The judgement as it is."""
+    row: Row = {
+        "id": str(judgement.id),
+        "query_id": str(judgement.query_id),
+        "call_id": str(judgement.call_id),
+        "at": judgement.at.isoformat(),
+        "judge": _clean(judgement.judge),
+        "endpoint": _clean(judgement.endpoint),
+        "other": None if judgement.other is None else _clean(judgement.other),
+        "score": float(judgement.score),
+        "chars": judgement.chars,
+        "other_chars": judgement.other_chars,
+        "tenant": _clean(judgement.tenant),
+    }
+    return {"table": "judgements", "row": row}
+
+
 def revocation_record(revocation: Revocation) -> Record:
     """The revocation as it is."""
     row: Row = {
@@ -134,7 +160,7 @@ def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
         row = _LATER_COLUMNS.get(name, {}) | row
         if row.keys() != _COLUMNS[name]:
             raise ValueError(f"columns of another version of {name}")
-        for key in ("id", "query_id"):
+        for key in ("id", "query_id", "call_id"):
             if key in row:
                 row[key] = UUID(row[key])
         row["at"] = datetime.fromisoformat(row["at"])

@@ -136,6 +136,7 @@ feedback = Table(
     CheckConstraint("quality >= 0 AND quality <= 1", name="quality"),
     Index(None, "query_id"),
     Index(None, "at"),
+    Index(None, "source", "seq"),
 )
 
 comparisons = Table(
@@ -151,6 +152,25 @@ comparisons = Table(
     Column("tenant", String, nullable=False),
     UniqueConstraint("id"),
     Index(None, "query_id"),
+)
+
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("id", Uuid, primary_key=True),  # of a score: that of its row of `feedback`
+    Column("query_id", Uuid, nullable=False),
+    Column("call_id", Uuid, nullable=False),  # the decision of the judge's own call
+    Column("at", UtcDateTime, nullable=False),
+    Column("judge", String, nullable=False),  # endpoint names
+    Column("endpoint", String, nullable=False),
+    Column("other", String),  # of a pair: whose answer was read second
+    Column("score", Double, nullable=False),
+    Column("chars", BigInteger, nullable=False),
+    Column("other_chars", BigInteger),
+    Column("tenant", String, nullable=False),
+    CheckConstraint("score >= 0 AND score <= 1", name="score"),
+    Index(None, "query_id"),
+    Index(None, "at"),
 )
 
 feedback_revocations = Table(

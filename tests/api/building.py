@@ -29,6 +29,8 @@ from router_gateway.api.auth import Authenticator
 from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.api.parts import Parts
 from router_gateway.core.experience import Experience
+from router_gateway.core.judgement import JUDGING_TENANT
+from router_gateway.core.money import NUSD_PER_USD
 from router_gateway.core.protocols import Embedder, Rule
 from router_gateway.core.types import Endpoint, NamedPolicy, Queries
 from router_gateway.dispatch.echo import Echo, EchoUpstream
@@ -38,9 +40,10 @@ from router_gateway.embedding.batcher import Batcher
 from router_gateway.embedding.hashing import HashingEmbedder
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
-from router_gateway.grading.verifier import Verifier
+from router_gateway.grading.settings import Judging
 from router_gateway.learning.live import LivePolicy
 from router_gateway.ledger.budget_keeper import BudgetKeeper
+from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
@@ -57,6 +60,7 @@ HARD = "Summarise the indemnity clause of this contract."
 PROVIDER_KEYS = {"small": "sk-provider-small-0123456789", "large": "sk-provider-large-0123456789"}
 BODY_BYTES_MAX = 12 * 1024 * 1024
 
+_NO_JUDGE = Judging()
 _EASY_TOPICS = ("sum of", "product of", "capital of", "colour of", "age of", "name of")
 _HARD_TOPICS = ("indemnity clause", "liability clause", "warranty clause", "payment clause", "notice clause")
 
@@ -144,6 +148,8 @@ class Site:
     async def record(self, decision_id: str | UUID) -> DecisionRecord:
         """The decision as the database has it once everything recorded so far has arrived there."""
         await asyncio.to_thread(self.grader.verifier.drain)
+        if self.grader.judge is not None:
+            await self.grader.judge.drain()
         assert await asyncio.to_thread(self.ledger.drain)
         found = await asyncio.to_thread(self.ledger.decision, UUID(str(decision_id)))
         assert found is not None
@@ -178,6 +184,7 @@ async def running(
     learns_output_tokens: bool = False,
     body_bytes_max: int = BODY_BYTES_MAX,
     requests_in_flight_max: int = 100,
+    judging: Judging = _NO_JUDGE,
 ) -> AsyncIterator[Site]:
     """Serve a gateway whose state is in `directory`. `over_http` asks the endpoints at their `base_url`.
 
@@ -198,8 +205,13 @@ async def running(
     live = {name: LivePolicy(named) for name, named in policies.items()}
     cost = TokenPriceCost(endpoints=pool)
     budgets = BudgetKeeper(ledger.engine, bound=CostBound(endpoints={each.name: each for each in pool}), refresh_s=3600)
+    if judging.enabled:
+        limit_nusd = int(judging.usd_per_day * NUSD_PER_USD)
+        Budgets(ledger.engine).set("tenant", JUDGING_TENANT, "day", limit_nusd)
     budgets.start()
     meter, echo, keys, missing = PrometheusMeter(pool), EchoUpstream(echoes), Keys(ledger.engine), []
+    by_name = {each.name: each for each in pool}
+    upstreams = {"openai": PassthroughUpstream(PROVIDER_KEYS) if over_http else echo}
     gateway = Gateway(
         routers={
             name: Router(
@@ -215,9 +227,7 @@ async def running(
         },
         default_policy=next(iter(live)),
         batcher=Batcher(encoder),
-        dispatcher=FallbackDispatcher(
-            {each.name: each for each in pool}, {"openai": PassthroughUpstream(PROVIDER_KEYS) if over_http else echo}
-        ),
+        dispatcher=FallbackDispatcher(by_name, upstreams),
         ledger=ledger,
         cost=cost,
         meter=meter,
@@ -227,7 +237,7 @@ async def running(
     )
     parts = Parts(
         gateway=gateway,
-        grader=Grader(verifier=Verifier(gateway.feedback)),
+        grader=Grader.of(gateway, FallbackDispatcher(by_name, upstreams), judging),
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],

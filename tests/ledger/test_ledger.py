@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.ids import uuid7
+from router_gateway.core.judgement import JUDGING_TENANT, Judgement
 from router_gateway.core.types import Attempt, Decision, Feedback, Query, Usage
 from router_gateway.ledger import reads
+from router_gateway.ledger.connections import reading
 from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.records import attempt_record, decision_of, decision_record, table_and_row, unpack
 from router_gateway.ledger.segment import decode, encode
+from router_gateway.ledger.tables import judgements
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 E1 = np.eye(4, dtype=np.float32)[0]
@@ -207,8 +210,24 @@ def test_output_tokens_count_reported_answers_by_endpoint(ledger: Ledger) -> Non
         [("a", 200, full), ("a", 200, Usage(tokens_output=1)), ("b", 200, None), ("b", 500, full)], start=1
     ):
         ledger.record_attempt(an_attempt(query, number=number, endpoint=endpoint, status=status, usage=usage))
+    judging = a_query(tenant=JUDGING_TENANT)  # judges' answers are short, and say nothing of those of requests
+    ledger.record_decision(judging, a_decision(judging), requested_model="a", embedding=None)
+    ledger.record_attempt(an_attempt(judging, endpoint="a", usage=Usage(tokens_output=1_000)))
     assert ledger.drain()
     assert ledger.output_tokens() == {"a": (2, 5.0, 3.0)}
+
+
+def test_a_judgement_comes_back_as_it_was_said(ledger: Ledger) -> None:
+    said = Judgement(
+        id=uuid7(), query_id=uuid7(), call_id=uuid7(), at=NOON, judge="j", endpoint="a", other="b", score=0.5,
+        chars=10, other_chars=20, tenant="t",
+    )  # fmt: skip
+    ledger.record_judgement(said)
+    ledger.record_judgement(said)  # once more changes nothing
+    assert ledger.drain()
+    with reading(ledger.engine) as connection:
+        [row] = connection.execute(select(judgements)).all()
+    assert Judgement(**row._mapping) == said
 
 
 def test_reads_of_a_database_without_tables_say_that_it_is_unavailable(empty_database_url: str, tmp_path: Path) -> None:
