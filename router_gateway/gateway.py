@@ -18,6 +18,7 @@ import numpy as np
 
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, LedgerFull, NotFound, RequestError
+from router_gateway.core.money import usd_to_nusd
 from router_gateway.core.pace import Pace
 from router_gateway.core.protocols import CostModel, NamesNeighbours, ReadsConversations
 from router_gateway.core.types import (
@@ -171,7 +172,13 @@ class Gateway:
         await self.ledger.wait_for_room(_ROOM_WAIT_S)
         hold = await self._set_aside(ask, decision)
         try:
-            self.ledger.record_decision(ask.query, decision, requested_model=ask.requested_model, embedding=vector)
+            self.ledger.record_decision(
+                ask.query,
+                decision,
+                requested_model=ask.requested_model,
+                embedding=vector,
+                expected_nusd=self._expected_nusd(ask.query, decision),
+            )
             await self.ledger.durable()
         except BaseException:
             if hold is not None:
@@ -204,6 +211,17 @@ class Gateway:
                 await self.ledger.durable()
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
         return Served(decision=decision, vector=vector, answer=answer, attempts=attempts, timings=timings)
+
+    def _expected_nusd(self, query: Query, decision: Decision) -> int | None:
+        """What the call should cost at the endpoint chosen, whether or not routing asked; None if nobody can say."""
+        try:
+            if decision.cost_usd:
+                return usd_to_nusd(decision.cost_usd[decision.endpoints.index(decision.endpoint)])
+            names = [endpoint.name for endpoint in self.endpoints]
+            return usd_to_nusd(float(self.cost.expected_usd([query])[0, names.index(decision.endpoint)]))
+        except (ArithmeticError, ValueError) as error:
+            log_failure(f"nobody knows what {query.id} should cost", error)
+            return None
 
     async def _set_aside(self, ask: Ask, decision: Decision) -> Hold | None:
         """What the call may cost, taken from the caller's budgets; None for a call that none of them binds."""

@@ -90,9 +90,18 @@ class Ledger:
         self._syncer.start()
 
     def record_decision(
-        self, query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None
+        self,
+        query: Query,
+        decision: Decision,
+        *,
+        requested_model: str,
+        embedding: Floats | None,
+        expected_nusd: int | None = None,
     ) -> None:
-        """To be called before money is spent. Raises LedgerFull: then nothing may be spent."""
+        """To be called before money is spent. Raises LedgerFull: then nothing may be spent.
+
+        expected_nusd : what the call will cost, as far as anybody knows: its price if its outcome never gets known
+        """
         self._journal.append(
             decision_record(
                 query,
@@ -100,6 +109,7 @@ class Ledger:
                 requested_model=requested_model,
                 embedding=embedding,
                 store_text=self._store_text,
+                expected_nusd=expected_nusd,
             )
         )
         if query.session is not None:

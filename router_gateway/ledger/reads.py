@@ -14,7 +14,15 @@ from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
-from router_gateway.ledger.tables import attempts, comparisons, decisions, feedback, feedback_revocations
+from router_gateway.ledger.tables import (
+    attempts,
+    comparisons,
+    daily_totals,
+    decisions,
+    feedback,
+    feedback_revocations,
+)
+from router_gateway.ledger.totals import during_days, span
 
 _WARMING_ATTEMPTS = 100_000
 _FEEDBACK_OF_A_DECISION_MAX = 1_000
@@ -126,12 +134,20 @@ def last_answer(engine: Engine, session: str) -> tuple[datetime, str] | None:
 
 def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
     """Nano-dollars of all attempts from `since` on, of one tenant or of all."""
-    total = select(func.coalesce(func.sum(attempts.c.cost_nusd), 0)).where(attempts.c.at >= since)
-    if tenant is not None:
-        mine = and_(decisions.c.query_id == attempts.c.query_id, decisions.c.tenant == tenant)
-        total = total.select_from(attempts).join(decisions, mine)
+    days, edges = span(since, None)
+    parts = []
+    if days is not None:
+        whole = select(func.sum(daily_totals.c.cost_nusd)).where(*during_days(days))
+        parts.append(whole if tenant is None else whole.where(daily_totals.c.tenant == tenant))
+    for start, end in edges:
+        conditions = [attempts.c.at >= start, *([] if end is None else [attempts.c.at < end])]
+        rows = select(func.sum(attempts.c.cost_nusd)).where(*conditions)
+        if tenant is not None:
+            mine = and_(decisions.c.query_id == attempts.c.query_id, decisions.c.tenant == tenant)
+            rows = rows.select_from(attempts).join(decisions, mine)
+        parts.append(rows)
     with reading(engine) as connection:
-        return int(connection.execute(total).scalar_one())
+        return sum(int(connection.execute(part).scalar() or 0) for part in parts)
 
 
 def output_tokens(engine: Engine) -> Mapping[str, TokenMeans]:

@@ -38,16 +38,29 @@ JOURNALLED = (
     tables.feedback_revocations,
 )
 _COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
-_LATER_COLUMNS: Mapping[str, Row] = {"attempts": {"provider_cost_nusd": None}}
+_LATER_COLUMNS: Mapping[str, Row] = {
+    "decisions": {"expected_nusd": None},
+    "attempts": {"provider_cost_nusd": None},
+}
 """What a journal of an earlier version does not have: its rows are kept, though nobody knew these then."""
+_MONEY = ("cost_nusd", "provider_cost_nusd", "expected_nusd")
 _FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
 _USAGE = tuple(field.name for field in fields(Usage))
 
 
 def decision_record(
-    query: Query, decision: Decision, *, requested_model: str, embedding: Floats | None, store_text: bool
+    query: Query,
+    decision: Decision,
+    *,
+    requested_model: str,
+    embedding: Floats | None,
+    store_text: bool,
+    expected_nusd: int | None = None,
 ) -> Record:
-    """`embedding` is float (d,) or (1, d). The text goes in only with `store_text`, its tail when it is long."""
+    """`embedding` is float (d,) or (1, d). The text goes in only with `store_text`, its tail when it is long.
+
+    `expected_nusd` is what the call is expected to cost at the endpoint chosen.
+    """
     row: Row = {
         "query_id": str(decision.query_id),
         "at": decision.at.isoformat(),
@@ -71,6 +84,7 @@ def decision_record(
         "embedding": None if embedding is None else pack(embedding),
         "tokens_input": int(query.tokens_input),
         "detail": _clean(decision.detail),
+        "expected_nusd": expected_nusd,
         "text": _clean(query.text[-TEXT_CHARS_MAX:], TEXT_CHARS_MAX) if store_text else None,
     }
     return {"table": "decisions", "row": row}
@@ -164,7 +178,7 @@ def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
             if key in row:
                 row[key] = UUID(row[key])
         row["at"] = datetime.fromisoformat(row["at"])
-        if not isinstance(row.get("cost_nusd", 0), int) or isinstance(row.get("provider_cost_nusd"), float):
+        if any(isinstance(row.get(name), float) for name in _MONEY):
             raise ValueError("a cost of more than 64 bits")
         if "worth_usd" in row:
             row["worth_usd"] = float(row["worth_usd"])

@@ -1,27 +1,29 @@
 """Spend and quality by endpoint, day or tenant: read-only SQL for the dashboard and the CLI.
 
-Sums are of integers, in the database. Percentiles are nearest-rank, by window functions, so that
-SQLite and PostgreSQL compute the same.
+Sums are of integers, of whole days where a report has them (totals.py). Percentiles are nearest-rank, by window
+functions, so that SQLite and PostgreSQL compute the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Engine, Select, String, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, String, and_, case, func, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.reads import answering_attempt, stands
-from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.ledger.tables import attempts, daily_totals, decisions, feedback, open_calls
+from router_gateway.ledger.totals import SUMS, TOKENS, during_days, span, summed_days, summed_rows
 
 GroupBy = Literal["endpoint", "day", "tenant"]
 
 _GROUPS_MAX = 10_000
+_NEWEST_MAX = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,9 @@ class UsageRow:
     status 200, or an error after it); `tokens` all of their tokens; `quality` the mean in [0, 1] of each
     query's latest feedback, credited to the endpoint that answered, None without any;
     `latency_ms_p50` and `_p95` are of attempts of status 200; `cost_estimated_share` the part of
-    `cost_nusd` that rests on estimated token counts; `undispatched` decisions without any attempt.
+    `cost_nusd` that rests on estimated token counts. `provider_cost_nusd` is what providers themselves said that
+    `provider_attempts` of them cost. `undispatched` are decisions without any attempt: under way, or cut off by the end
+    of their process, and `undispatched_nusd` is what they were expected to cost. It is no part of `cost_nusd`.
     """
 
     group: str
@@ -47,6 +51,9 @@ class UsageRow:
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
     undispatched: int = 0
+    undispatched_nusd: int = 0
+    provider_attempts: int = 0
+    provider_cost_nusd: int = 0
 
 
 class UtcDay(FunctionElement[str]):
@@ -72,33 +79,51 @@ def usage(
 ) -> list[UsageRow]:
     """Rows in the order of their group's name, for `since` <= instant < `until` (timezone-aware; None = open).
 
-    The instant is the attempt's for attempts and the decision's for quality and `undispatched`.
+    The instant is the attempt's for attempts and the decision's for quality and `undispatched`. Whole days are read
+    from `daily_totals`, so money is exact however long ago it was spent. Latencies are of the newest 50,000 answers
+    of that time, quality of as much feedback: a report of ten million requests must not read them all.
     """
-    parts = (
-        _totals(group_by, _during(attempts.c.at, since, until)),
-        _latencies(group_by, _during(attempts.c.at, since, until)),
-        _qualities(group_by, _during(decisions.c.at, since, until)),
-        _undispatched(group_by, _during(decisions.c.at, since, until)),
-    )
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = dict(sums(engine, group_by, since=since, until=until))
     with reading(engine) as connection:
-        for part in parts:
+        for part in (
+            _latencies(group_by, _during(attempts.c.at, since, until)),
+            _qualities(group_by, since, _during(decisions.c.at, since, until)),
+            _undispatched(group_by, _during(open_calls.c.at, since, until)),
+        ):
             for row in connection.execute(part.limit(_GROUPS_MAX)).mappings():
                 groups.setdefault(row["group"], {}).update(row)
-    return [_row(groups[name]) for name in sorted(groups)]
+    return [_row(name, groups[name], group_by) for name in sorted(groups)]
 
 
-def _row(values: Mapping[str, Any]) -> UsageRow:
-    counts = ("requests", "attempts", "errors", "tokens", "cost_nusd", "rated", "undispatched")
+def sums(
+    engine: Engine, group_by: GroupBy, *, since: datetime | None = None, until: datetime | None = None
+) -> dict[str, dict[str, int]]:
+    """By group, what its attempts add up to (`totals.SUMS`), exactly; `requests` counts first attempts."""
+    groups: dict[str, dict[str, int]] = {}
+    with reading(engine) as connection:
+        for query in _totals(group_by, since, until):
+            for row in connection.execute(query.limit(_GROUPS_MAX)).mappings():
+                known = groups.setdefault(row["group"], dict.fromkeys(SUMS, 0))
+                for name in SUMS:
+                    known[name] += int(row[name] or 0)
+    return groups
+
+
+def _row(group: str, values: Mapping[str, Any], group_by: GroupBy) -> UsageRow:
+    counts = ("requests", "attempts", "errors", "cost_nusd", "provider_attempts", "provider_cost_nusd", "rated")
+    counted = {name: int(values.get(name) or 0) for name in (*counts, "undispatched", "undispatched_nusd")}
+    if group_by == "endpoint":  # a request tries an endpoint once at most
+        counted["requests"] = counted["attempts"]
     means: dict[str, Any] = {  # PostgreSQL averages to Decimal
         name: None if values.get(name) is None else float(values[name])
         for name in ("quality", "latency_ms_p50", "latency_ms_p95")
     }
-    cost_nusd = int(values.get("cost_nusd") or 0)
+    cost_nusd = counted["cost_nusd"]
     return UsageRow(
-        group=values["group"],
+        group=group,
+        tokens=sum(int(values.get(name) or 0) for name in TOKENS),
         cost_estimated_share=int(values.get("estimated_nusd") or 0) / cost_nusd if cost_nusd else 0.0,
-        **{name: int(values.get(name) or 0) for name in counts},
+        **counted,
         **means,
     )
 
@@ -121,43 +146,30 @@ def _with_decisions(query: Select[Any], group_by: GroupBy) -> Select[Any]:
     return query.outerjoin(decisions, decisions.c.query_id == attempts.c.query_id) if group_by == "tenant" else query
 
 
-def _totals(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
-    failed = or_(attempts.c.status != 200, attempts.c.error.is_not(None))
-    tokens = (
-        attempts.c.tokens_input
-        + attempts.c.tokens_cached_input
-        + attempts.c.tokens_cache_write
-        + attempts.c.tokens_output
-        + attempts.c.tokens_reasoning
-    )
-    group = _by_attempt(group_by).label("group")
-    query = select(
-        group,
-        func.count(attempts.c.query_id.distinct()).label("requests"),
-        func.count().label("attempts"),
-        func.sum(case((failed, 1), else_=0)).label("errors"),
-        func.sum(func.coalesce(tokens, 0)).label("tokens"),
-        func.sum(attempts.c.cost_nusd).label("cost_nusd"),
-        func.sum(case((attempts.c.cost_estimated, attempts.c.cost_nusd), else_=0)).label("estimated_nusd"),
-    )
-    return _with_decisions(query, group_by).where(during).group_by(group).order_by(group)
+def _totals(group_by: GroupBy, since: datetime | None, until: datetime | None) -> Iterator[Select[Any]]:
+    """What whole days add up to, and the rows at both ends of the time."""
+    days, edges = span(since, until)
+    if days is not None:
+        column = daily_totals.c[group_by]
+        yield select(column.label("group"), *summed_days()).where(*during_days(days)).group_by(column)
+    for start, end in edges:
+        group = _by_attempt(group_by).label("group")
+        rows = _with_decisions(select(group, *summed_rows()), group_by)
+        yield rows.where(_during(attempts.c.at, start, end)).group_by(group)
 
 
 def _latencies(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
     """Nearest rank: the smallest latency that at least p of the attempts do not exceed."""
-    group = _by_attempt(group_by)
+    group = _by_attempt(group_by).label("group")
+    newest = _with_decisions(select(group, attempts.c.latency_ms), group_by).where(during, attempts.c.status == 200)
+    of = newest.order_by(attempts.c.at.desc()).limit(_NEWEST_MAX).subquery().c
     ranked = (
-        _with_decisions(
-            select(
-                group.label("group"),
-                attempts.c.latency_ms,
-                func.row_number().over(partition_by=group, order_by=attempts.c.latency_ms).label("rank"),
-                func.count().over(partition_by=group).label("total"),
-            ),
-            group_by,
-        )
-        .where(during, attempts.c.status == 200)
-        .subquery()
+        select(
+            of.group,
+            of.latency_ms,
+            func.row_number().over(partition_by=of.group, order_by=of.latency_ms).label("rank"),
+            func.count().over(partition_by=of.group).label("total"),
+        ).subquery()
     ).c
 
     def percentile(percent: int) -> ColumnElement[float]:
@@ -171,20 +183,19 @@ def _by_decision(group_by: GroupBy, endpoint: ColumnElement[str]) -> ColumnEleme
     return {"endpoint": endpoint, "tenant": decisions.c.tenant, "day": UtcDay(decisions.c.at)}[group_by]
 
 
-def _qualities(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
-    latest = (
-        select(feedback.c.query_id, func.max(feedback.c.seq).label("seq"))
-        .where(stands(feedback.c.id))
-        .group_by(feedback.c.query_id)
-        .subquery()
-        .c
-    )
-    last = answering_attempt().subquery()
+def _qualities(group_by: GroupBy, since: datetime | None, during: ColumnElement[bool]) -> Select[Any]:
+    said = select(feedback.c.seq, feedback.c.id, feedback.c.query_id)
+    if since is not None:
+        said = said.where(feedback.c.at >= since)  # it comes after its decision
+    newest = said.order_by(feedback.c.seq.desc()).limit(_NEWEST_MAX).subquery().c
+    standing = select(newest.query_id, func.max(newest.seq).label("seq")).where(stands(newest.id))
+    latest = standing.group_by(newest.query_id).subquery()
+    last = answering_attempt().where(attempts.c.query_id.in_(select(latest.c.query_id))).subquery()
     group = _by_decision(group_by, attempts.c.endpoint).label("group")
     return (
         select(group, func.avg(feedback.c.quality).label("quality"), func.count().label("rated"))
         .select_from(feedback)
-        .join(latest.query_id.table, latest.seq == feedback.c.seq)
+        .join(latest, latest.c.seq == feedback.c.seq)
         .join(decisions, decisions.c.query_id == feedback.c.query_id)
         .join(last, last.c.query_id == feedback.c.query_id)
         .join(attempts, and_(attempts.c.query_id == last.c.query_id, attempts.c.number == last.c.number))
@@ -194,13 +205,8 @@ def _qualities(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
     )
 
 
-def _undispatched(group_by: GroupBy, during: ColumnElement[bool]) -> Select[str, int]:
-    group = _by_decision(group_by, decisions.c.endpoint).label("group")
-    tried = select(attempts.c.query_id).where(attempts.c.query_id == decisions.c.query_id).exists()
-    return (
-        select(group, func.count().label("undispatched"))
-        .select_from(decisions)
-        .where(during, ~tried)
-        .group_by(group)
-        .order_by(group)
-    )
+def _undispatched(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
+    columns = {"endpoint": open_calls.c.endpoint, "tenant": open_calls.c.tenant, "day": UtcDay(open_calls.c.at)}
+    group = columns[group_by].label("group")
+    expected = func.coalesce(func.sum(open_calls.c.expected_nusd), 0).label("undispatched_nusd")
+    return select(group, func.count().label("undispatched"), expected).where(during).group_by(group)

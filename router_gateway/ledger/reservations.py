@@ -22,7 +22,7 @@ from router_gateway.core.periods import next_period, period_start
 from router_gateway.ledger.budgets import Budget
 from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.records import Row
-from router_gateway.ledger.tables import attempts, budget_windows, budgets, reservations
+from router_gateway.ledger.tables import attempts, budget_windows, budgets, decisions, reservations
 
 _SWEPT_MAX = 1_000
 _KEPT = timedelta(days=7)
@@ -66,14 +66,14 @@ def settle(engine: Engine, query_id: UUID, total_nusd: int) -> None:
 def sweep(engine: Engine, now: datetime) -> int:
     """Settle expired reservations by what the ledger's attempts say; how many calls that were.
 
-    The process that made them is gone, or cannot reach the database. They stay for some days, so that
-    attempts which arrive late, and the process itself, still correct what was booked.
+    The process that made them is gone, or cannot reach the database. A call without any attempt has been sent, or was
+    about to be: it counts as what it was expected to cost, and as nothing where it was never decided. Reservations stay
+    for some days, so that attempts which arrive late, and the process itself, still correct what was booked.
     """
-    spent = (
-        select(func.coalesce(func.sum(attempts.c.cost_nusd), 0))
-        .where(attempts.c.query_id == reservations.c.query_id)
-        .correlate(reservations)
-        .scalar_subquery()
+    tried = select(func.sum(attempts.c.cost_nusd)).where(attempts.c.query_id == reservations.c.query_id)
+    expected = select(decisions.c.expected_nusd).where(decisions.c.query_id == reservations.c.query_id)
+    spent = func.coalesce(
+        tried.correlate(reservations).scalar_subquery(), expected.correlate(reservations).scalar_subquery(), 0
     )
     open_or_changed = or_(reservations.c.settled_nusd.is_(None), reservations.c.settled_nusd != spent)
     due = select(reservations.c.query_id, spent).where(reservations.c.expires_at < now, open_or_changed)

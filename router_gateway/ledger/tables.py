@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core sees them. `migrations/` creates them; a test holds the two equal.
 
-All but the budgets are append-only: a correction is a later row. Instants are UTC, money is integer nano-dollars,
-milliseconds are doubles. There are deliberately no foreign keys between decisions, attempts and
+All but budgets and totals are append-only: a correction is a later row. Instants are UTC, money is integer
+nano-dollars, milliseconds are doubles. There are deliberately no foreign keys between decisions, attempts and
 feedback: the journal replays rows in any order and from several processes (docs/adr/0009).
 """
 
@@ -90,6 +90,7 @@ decisions = Table(
     Column("reason", String, nullable=False),
     Column("detail", String, nullable=False),
     Column("text", String),  # only when `ledger.store_text`
+    Column("expected_nusd", BigInteger),  # of the call at `endpoint`: what a call without an outcome is priced at
     Index(None, "at"),
     Index(None, "tenant", "at"),
     Index(None, "session", "at"),
@@ -235,6 +236,42 @@ api_key_revocations = Table(
     Column("key_id", Uuid, primary_key=True),
     Column("at", UtcDateTime, nullable=False),
 )
+
+# The writer keeps these two in the transaction that adds the rows above (totals.py).
+daily_totals = Table(
+    "daily_totals",
+    metadata,
+    Column("day", String(10), primary_key=True),  # of UTC: 2030-01-31
+    Column("endpoint", String, primary_key=True),
+    Column("tenant", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),  # first attempts
+    Column("attempts", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("estimated_attempts", BigInteger, nullable=False),
+    Column("provider_attempts", BigInteger, nullable=False),
+    Column("tokens_input", BigInteger, nullable=False),
+    Column("tokens_cached_input", BigInteger, nullable=False),
+    Column("tokens_cache_write", BigInteger, nullable=False),
+    Column("tokens_output", BigInteger, nullable=False),
+    Column("tokens_reasoning", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Column("estimated_nusd", BigInteger, nullable=False),
+    Column("provider_cost_nusd", BigInteger, nullable=False),
+)
+
+open_calls = Table(  # decisions without an attempt: under way, or cut off by the end of their process
+    "open_calls",
+    metadata,
+    Column("query_id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("tenant", String, nullable=False),
+    Column("expected_nusd", BigInteger),
+    Index(None, "at"),
+)
+
+# A row here, seen by its own transaction alone, lets that transaction change append-only tables (retention.py).
+retention = Table("retention", metadata, Column("job", String, primary_key=True))
 
 # The three below change in place: they say what may still be spent, while the rows above say what was.
 budgets = Table(

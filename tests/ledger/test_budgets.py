@@ -14,10 +14,11 @@ from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt
 from router_gateway.ledger.budgets import Budget, Budgets, BudgetState
 from router_gateway.ledger.connections import writing
-from router_gateway.ledger.records import attempt_record, table_and_row
+from router_gateway.ledger.records import attempt_record, decision_record, table_and_row
 from router_gateway.ledger.reservations import reserve, settle, sweep
 from router_gateway.ledger.tables import attempts, reservations
-from router_gateway.ledger.writer import insert_rows
+from router_gateway.ledger.writer import insert_all, insert_rows
+from tests.ledger.test_ledger import a_decision, a_query
 
 NOW = datetime(2030, 1, 31, 23, 59, 30, tzinfo=UTC)  # any instant shortly before an hour, a day and a month end
 SOON = NOW + timedelta(minutes=5)
@@ -141,6 +142,23 @@ def test_an_expired_reservation_is_settled_by_the_attempts_and_never_twice(engin
     settle(engine, paid, 12)  # the process lived after all
     settle(engine, unpaid, 0)
     assert state(engine, budget) == (12, 0)
+
+
+def test_a_call_cut_off_counts_as_expected_until_its_attempts_are_known(engine: Engine, budget: Budget) -> None:
+    decided, never_decided = take(engine, [budget], 60), take(engine, [budget], 10)
+    query = a_query(id=decided)
+    decision = a_decision(query)
+    record = decision_record(
+        query, decision, requested_model="auto", embedding=None, store_text=False, expected_nusd=45
+    )
+    with writing(engine) as connection:
+        insert_all(connection, {"decisions": [table_and_row(record)[1]]})
+    assert sweep(engine, SOON + timedelta(seconds=1)) == 2
+    assert state(engine, budget) == (45, 0), "expected, and nothing for the one that was never decided"
+    attempt(engine, decided, 1, 47)
+    assert sweep(engine, SOON + timedelta(seconds=2)) == 1
+    assert state(engine, budget) == (47, 0)
+    assert never_decided != decided
 
 
 def test_what_nobody_needs_any_more_is_cleared_away(engine: Engine, budget: Budget) -> None:

@@ -1,0 +1,177 @@
+"""Totals by day, endpoint and tenant, and the calls that have no outcome: kept by the writer as rows come.
+
+Both are changed in the transaction that inserts the rows, and by rows that were not there before only, so they say at
+any instant, and after any replay, exactly what the rows add up to. Reports read them rather than a million rows; and
+the money of a day stays known when its rows are removed (retention.py).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from router_gateway.ledger.records import Row
+from router_gateway.ledger.tables import attempts, daily_totals, decisions, open_calls
+
+UNKNOWN_TENANT = "unknown"
+"""Of an attempt whose decision is still in another process's journal."""
+
+TOKENS = ("tokens_input", "tokens_cached_input", "tokens_cache_write", "tokens_output", "tokens_reasoning")
+
+Key = tuple[str, str, str]
+"""Day, endpoint, tenant."""
+
+_SUMMED: Mapping[str, ColumnElement[Any]] = {
+    "requests": case((attempts.c.number == 1, 1), else_=0),
+    "attempts": case((attempts.c.number >= 1, 1), else_=0),
+    "errors": case((or_(attempts.c.status != 200, attempts.c.error.is_not(None)), 1), else_=0),
+    "estimated_attempts": case((attempts.c.cost_estimated, 1), else_=0),
+    "provider_attempts": case((attempts.c.provider_cost_nusd.is_not(None), 1), else_=0),
+    **{name: func.coalesce(attempts.c[name], 0) for name in TOKENS},
+    "cost_nusd": attempts.c.cost_nusd,
+    "estimated_nusd": case((attempts.c.cost_estimated, attempts.c.cost_nusd), else_=0),
+    "provider_cost_nusd": func.coalesce(attempts.c.provider_cost_nusd, 0),
+}
+SUMS = tuple(_SUMMED)
+"""What is summed, by its column of `daily_totals`."""
+
+
+def summed_rows() -> list[ColumnElement[Any]]:
+    """Columns of a grouped query over `attempts`, labelled as in SUMS."""
+    return [func.sum(expression).label(name) for name, expression in _SUMMED.items()]
+
+
+def summed_days() -> list[ColumnElement[Any]]:
+    """The same of a grouped query over `daily_totals`."""
+    return [func.sum(daily_totals.c[name]).label(name) for name in SUMS]
+
+
+class Span(NamedTuple):
+    """A stretch of time as whole days (first included, last not; None = open) and what is left at its ends."""
+
+    days: tuple[str | None, str | None] | None
+    edges: tuple[tuple[datetime | None, datetime | None], ...]
+
+
+def span(since: datetime | None, until: datetime | None) -> Span:
+    """`since` <= instant < `until` (timezone-aware; None = open), split at the midnights of UTC."""
+    start = None if since is None else _midnight(since.astimezone(UTC) + timedelta(days=1, microseconds=-1))
+    end = None if until is None else _midnight(until.astimezone(UTC))
+    if start is not None and end is not None and start >= end:
+        return Span(None, ((since, until),))
+    before = ((since, start),) if since is not None and since != start else ()
+    after = ((end, until),) if until is not None and until != end else ()
+    return Span((_day_or_none(start), _day_or_none(end)), (*before, *after))
+
+
+def during_days(days: tuple[str | None, str | None]) -> list[ColumnElement[bool]]:
+    """The conditions on `daily_totals` that a span's whole days are."""
+    first, last = days
+    conditions = [] if first is None else [daily_totals.c.day >= first]
+    return conditions if last is None else [*conditions, daily_totals.c.day < last]
+
+
+def book(connection: Connection, decided: Sequence[Row], tried: Sequence[Row]) -> None:
+    """Account for rows of `decisions` and `attempts` that this transaction has just added."""
+    new_ids = {row["query_id"] for row in decided}
+    tried_ids = {row["query_id"] for row in tried}
+    changes: dict[Key, dict[str, int]] = defaultdict(lambda: dict.fromkeys(SUMS, 0))
+    if tried:
+        tenants = {row["query_id"]: row["tenant"] for row in decided}
+        tenants |= _tenants(connection, tried_ids - tenants.keys())
+        for row in tried:
+            _add(changes[_key(row, tenants.get(row["query_id"], UNKNOWN_TENANT))], row)
+    open_ids = new_ids - tried_ids
+    if open_ids:
+        early = _early_attempts(connection, open_ids)
+        tenants = {row["query_id"]: row["tenant"] for row in decided}
+        for attempt in early:  # they came first, and count as nobody's so far
+            _add(changes[_key(attempt, tenants[attempt["query_id"]])], attempt)
+            _add(changes[_key(attempt, UNKNOWN_TENANT)], attempt, sign=-1)
+        open_ids -= {attempt["query_id"] for attempt in early}
+        fresh = [row for row in decided if row["query_id"] in open_ids]
+        _open(connection, fresh)
+    _close(connection, tried_ids - new_ids)
+    add_totals(connection, changes)
+
+
+def add_totals(connection: Connection, changes: Mapping[Key, Mapping[str, int]]) -> None:
+    """Add to the totals, in one order, so that writers wait for each other and never in a circle."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    for day, endpoint, tenant in sorted(changes):
+        sums = changes[day, endpoint, tenant]
+        statement = dialect.insert(daily_totals).values(day=day, endpoint=endpoint, tenant=tenant, **sums)
+        added = {name: daily_totals.c[name] + statement.excluded[name] for name in SUMS}
+        connection.execute(statement.on_conflict_do_update(index_elements=["day", "endpoint", "tenant"], set_=added))
+
+
+def forget_tenant(connection: Connection, tenant: str, heir: str) -> None:
+    """Give a tenant's totals and open calls to `heir`: the money stays, the name goes."""
+    mine = daily_totals.c.tenant == tenant
+    rows = connection.execute(select(daily_totals).where(mine)).mappings().all()
+    connection.execute(delete(daily_totals).where(mine))
+    add_totals(connection, {(row["day"], row["endpoint"], heir): {n: row[n] for n in SUMS} for row in rows})
+    connection.execute(update(open_calls).where(open_calls.c.tenant == tenant).values(tenant=heir))
+
+
+def day_of(instant: datetime) -> str:
+    """The day of UTC as "2030-01-31"."""
+    return instant.astimezone(UTC).date().isoformat()
+
+
+def _day_or_none(instant: datetime | None) -> str | None:
+    return None if instant is None else day_of(instant)
+
+
+def _midnight(instant: datetime) -> datetime:
+    return datetime.combine(instant.date(), time.min, UTC)
+
+
+def _key(attempt: Mapping[Any, Any], tenant: str) -> Key:
+    return day_of(attempt["at"]), attempt["endpoint"], tenant
+
+
+def _add(sums: dict[str, int], row: Mapping[Any, Any], *, sign: int = 1) -> None:
+    estimated, said = bool(row["cost_estimated"]), row["provider_cost_nusd"]
+    values = {
+        "requests": int(row["number"] == 1),
+        "attempts": 1,
+        "errors": int(row["status"] != 200 or row["error"] is not None),
+        "estimated_attempts": int(estimated),
+        "provider_attempts": int(said is not None),
+        "cost_nusd": row["cost_nusd"],
+        "estimated_nusd": row["cost_nusd"] if estimated else 0,
+        "provider_cost_nusd": said or 0,
+    }
+    for name in SUMS:
+        sums[name] += sign * (values[name] if name in values else row[name] or 0)
+
+
+def _tenants(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    found = connection.execute(select(decisions.c.query_id, decisions.c.tenant).where(decisions.c.query_id.in_(wanted)))
+    return {row.query_id: row.tenant for row in found}
+
+
+def _early_attempts(connection: Connection, ids: Iterable[UUID]) -> Sequence[Mapping[Any, Any]]:
+    return connection.execute(select(attempts).where(attempts.c.query_id.in_(list(ids)))).mappings().all()
+
+
+def _open(connection: Connection, decided: Sequence[Row]) -> None:
+    names = [column.name for column in open_calls.columns]
+    if decided:
+        connection.execute(insert(open_calls), [{name: row[name] for name in names} for row in decided])
+
+
+def _close(connection: Connection, ids: Iterable[UUID]) -> None:
+    wanted = list(ids)
+    if wanted:
+        connection.execute(delete(open_calls).where(open_calls.c.query_id.in_(wanted)))
