@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from policies._coordinates import Basis, coordinates
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Floats, Ints
 
@@ -105,11 +106,15 @@ class Strengths:
             compared=np.concatenate([self.compared, new.compared]),
         )
 
-    def learn(self, features: Floats, comparisons: Comparisons) -> Strengths:
-        """With comparisons on the queries z (Q, D) added."""
+    def basis(self, features: Floats) -> Basis:
+        """What `learn` and `most_probable` have in common before any comparison, for queries z (Q, D)."""
+        return Basis.of(features, self.precision[0])
+
+    def learn(self, features: Floats, comparisons: Comparisons, basis: Basis | None = None) -> Strengths:
+        """With comparisons on the queries z (Q, D) added; `basis` of those, where nothing is known yet."""
         if not len(comparisons):
             return self
-        theta = self.most_probable(features, comparisons)
+        theta = self.most_probable(features, comparisons, basis)
         query, better, worse = comparisons.rows.T
         strength = features @ theta.T
         chance = sigmoid(strength[query, better] - strength[query, worse])
@@ -118,50 +123,45 @@ class Strengths:
         for side in (better, worse):
             np.add.at(bend, (query, side), comparisons.weight * chance * (1.0 - chance))
             np.add.at(compared, side, comparisons.weight)
-        met = np.count_nonzero(bend.any(axis=0))
-        bend *= met / (met - 1)
+        met = np.flatnonzero(bend.any(axis=0))
+        bend *= len(met) / (len(met) - 1)
         precision = self.precision.copy()
-        for own, weight in zip(precision, bend.T, strict=True):
-            seen = weight > 0
-            own += (features[seen].T * weight[seen]) @ features[seen]
+        single = features.astype(np.float32)  # curvature needs few digits, and is most of the work
+        for e in met:
+            seen = np.flatnonzero(bend[:, e])
+            half = single[seen] * np.sqrt(bend[seen, e, None]).astype(np.float32)
+            precision[e] += half.T @ half
         return Strengths(theta=theta, precision=precision, compared=compared)
 
-    def most_probable(self, features: Floats, comparisons: Comparisons) -> Floats:
+    def most_probable(self, features: Floats, comparisons: Comparisons, basis: Basis | None = None) -> Floats:
         """theta, float64 (E, D), by L-BFGS in coordinates in which the loss bends about alike in all directions."""
         from scipy.optimize import minimize  # for learning alone
 
+        if not len(comparisons):
+            return self.theta
         query, better, worse = comparisons.rows.T
-        shape, cells = self.theta.shape, (len(features), len(self.theta))
-        won, lost = (np.ravel_multi_index((query, side), cells) for side in (better, worse))
-        unit = self._coordinates(features, comparisons)
-
-        def steps(flat: Floats) -> Floats:
-            return np.asarray(np.matmul(flat.reshape(shape)[:, None, :], unit)[:, 0])
+        met, sides = np.unique(np.stack([better, worse]), return_inverse=True)  # the others stay as they are
+        cells = (len(features), len(met))
+        won, lost = (np.ravel_multi_index((query, side), cells) for side in sides.reshape(2, -1))
+        weight = np.bincount(sides.ravel(), np.tile(comparisons.weight, 2)) / (4.0 * len(features))
+        steps = coordinates(features, self.precision[met], weight, basis)
+        before = features @ self.theta[met].T
 
         def loss(flat: Floats) -> tuple[float, Floats]:
-            step = steps(flat)
-            strength = (features @ (self.theta + step).T).ravel()
+            strength = (before + steps.strength(flat)).ravel()
             margin = strength[won] - strength[lost]
-            pull = comparisons.weight * sigmoid(-margin)
+            rest = np.exp(-np.abs(margin))  # P(the worse one wins), before it is divided by the sum of both
+            pull = comparisons.weight * np.where(margin > 0, rest, 1.0) / (1.0 + rest)
             per_cell = np.bincount(lost, pull, len(strength)) - np.bincount(won, pull, len(strength))
-            held = np.matmul(self.precision, step[:, :, None])[:, :, 0]
-            slope = held + per_cell.reshape(cells).T @ features
-            value = comparisons.weight @ np.logaddexp(0.0, -margin) + 0.5 * np.vdot(step, held)
-            return float(value), np.matmul(unit, slope[:, :, None]).ravel()
+            held, slope = steps.held(flat)
+            value = comparisons.weight @ (np.log1p(rest) - np.minimum(margin, 0.0)) + held
+            return float(value), slope + steps.gathered(per_cell.reshape(cells))
 
-        found = minimize(loss, np.zeros(self.theta.size), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS_MAX})
-        return np.asarray(self.theta + steps(found.x))
-
-    def _coordinates(self, features: Floats, comparisons: Comparisons) -> Floats:
-        """U, float64 (E, D, D), of theta = before + U' v: U' U is the inverse of about the loss's curvature.
-
-        Each endpoint's comparisons are taken to be spread over all queries and to be even.
-        """
-        weight = np.zeros(len(self.theta))
-        for side in (1, 2):
-            np.add.at(weight, comparisons.rows[:, side], 0.25 * comparisons.weight / len(features))
-        bend = self.precision + weight[:, None, None] * (features.T @ features)
-        return np.asarray(np.linalg.inv(np.linalg.cholesky(bend)))
+        flat = np.zeros(len(met) * features.shape[1])
+        found = minimize(loss, flat, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS_MAX})
+        theta = self.theta.copy()
+        theta[met] += steps.theta(found.x)
+        return theta
 
 
 def sigmoid(x: Floats) -> Floats:

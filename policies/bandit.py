@@ -191,8 +191,8 @@ class _Model:
         features = _whitened(embedding, self.centre, self.whitening)
         quality = before + np.matmul(features[:, None, :], self._theta)[:, 0]
         single = features.astype(np.float32)
-        reach = np.matmul(single[:, None, None, :], self._spread)  # (Q, E, 1, D)
-        variance = np.matmul(reach, single[:, None, :, None])[:, :, 0, 0].astype(np.float64)
+        reach = np.matmul(single[:, None, :], self._spread[:, None])  # (E, Q, 1, D): each matrix is fetched once
+        variance = np.matmul(reach, single[:, :, None])[:, :, 0, 0].T.astype(np.float64)
         return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(np.maximum(variance, 0.0)), 0.5)
 
 

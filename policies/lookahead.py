@@ -136,8 +136,8 @@ class _Model:
         features = with_intercept(self._stretched(embedding))
         quality = np.matmul(features[:, None, :], self._coefficients)[:, 0]
         single = features.astype(np.float32)
-        reach = np.matmul(single[:, None, None, :], self._inverse)  # (Q, G, 1, D)
-        spread = np.matmul(reach, single[:, None, :, None])[:, :, 0, 0].astype(np.float64)
+        reach = np.matmul(single[:, None, :], self._inverse[:, None])  # (G, Q, 1, D): each matrix is fetched once
+        spread = np.matmul(reach, single[:, :, None])[:, :, 0, 0].T.astype(np.float64)
         doubt = np.maximum(spread, 0.0)[:, self.ridge.group] * self._noise
         return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(doubt), 0.5)
 

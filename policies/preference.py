@@ -74,12 +74,13 @@ class Preference:
         features, comparisons = with_intercept(queries.embedding), Comparisons.of(experience)
         nothing = Strengths.prior(endpoints=len(endpoints), features=features.shape[1], penalty=self.penalty)
         apart = np.zeros((len(queries), len(endpoints)))
+        basis = nothing.basis(features) if len(comparisons) else None
         if len(experience):
             for fold in range(_FOLDS):
                 held = np.arange(len(queries)) % _FOLDS == fold
                 others = comparisons.select(~held[comparisons.rows[:, 0]])
-                apart[held] = _apart(features[held] @ nothing.most_probable(features, others).T)
-        strengths = nothing.learn(features, comparisons)
+                apart[held] = _apart(features[held] @ nothing.most_probable(features, others, basis).T)
+        strengths = nothing.learn(features, comparisons, basis)
         scale = Ridge.prior(endpoints=len(endpoints), features=1 + len(endpoints), penalty=self.scale_penalty)
         scale = scale.learn(apart, experience.query, experience.endpoint, experience.quality)
         centre = features.sum(axis=0) / max(len(features), 1)
@@ -190,8 +191,8 @@ class _Model:
         """Quality and stddev, float64 (Q, E), from z (Q, D)."""
         # One product per query, so that a batch gives the bits its rows would.
         single = features.astype(np.float32)
-        reach = np.matmul(single[:, None, None, :], self._covariance)  # (Q, E, 1, D)
-        spread = np.matmul(reach, single[:, None, :, None])[:, :, 0, 0].astype(np.float64)
+        reach = np.matmul(single[:, None, :], self._covariance[:, None])  # (E, Q, 1, D): each matrix is fetched once
+        spread = np.matmul(reach, single[:, :, None])[:, :, 0, 0].T.astype(np.float64)
         spread = np.maximum(spread, 0.0)
         if not self._graded:
             return self._by_chance(np.matmul(features[:, None, :], self._theta)[:, 0], spread)
