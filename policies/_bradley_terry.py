@@ -152,7 +152,8 @@ class Strengths:
             margin = strength[won] - strength[lost]
             rest = np.exp(-np.abs(margin))  # P(the worse one wins), before it is divided by the sum of both
             pull = comparisons.weight * np.where(margin > 0, rest, 1.0) / (1.0 + rest)
-            per_cell = np.bincount(lost, pull, len(strength)) - np.bincount(won, pull, len(strength))
+            per_cell: Floats = np.bincount(lost, pull, len(strength)) * 1.0
+            per_cell -= np.bincount(won, pull, len(strength))
             held, slope = steps.held(flat)
             value = comparisons.weight @ (np.log1p(rest) - np.minimum(margin, 0.0)) + held
             return float(value), slope + steps.gathered(per_cell.reshape(cells))

@@ -12,6 +12,8 @@ from policies._terms import BUCKETS, TermMemory, Terms
 from router_gateway.core.types import Floats, Ints
 
 _POWER_ROUNDS = 2
+_SPARE = 10  # directions that are followed besides those wanted
+_NOISE = 1e-6  # share of the largest singular value below which a direction is rounding
 _MEMORY = TermMemory()
 
 
@@ -40,7 +42,6 @@ class Ngrams:
     @classmethod
     def of(cls, texts: Sequence[str], *, width: int, seed: int) -> Self:
         """From distinct or repeated texts; `width` is an upper bound on k."""
-        from sklearn.utils.extmath import randomized_svd
         from threadpoolctl import threadpool_limits
 
         found = _MEMORY.read(texts)
@@ -56,8 +57,8 @@ class Ngrams:
         if width == 0:
             return bare
         with threadpool_limits(limits=1):  # sums of several threads are added in the order in which they finish
-            _, _, axes = randomized_svd(matrix, width, n_iter=_POWER_ROUNDS, random_state=seed)
-        return cls(place=place, rarity=rarity, axes=np.ascontiguousarray(axes.T, dtype=np.float32))
+            axes = _leading_axes(matrix, width, np.random.default_rng(seed))
+        return cls(place=place, rarity=rarity, axes=axes)
 
     def together(self, texts: Sequence[str]) -> Floats:
         """float32 (len(texts), k): `vectors` of many texts to learn from, faster; last bits may differ."""
@@ -94,6 +95,24 @@ class Ngrams:
         weight = (1.0 + np.log(count[known].astype(np.float64))).astype(np.float32) * self.rarity[term]
         length = np.float32(np.sqrt(np.square(weight).sum()))
         return term, weight / length if length > 0 else weight
+
+
+def _leading_axes(matrix: Any, width: int, rng: np.random.Generator) -> Floats:
+    """The leading right singular vectors, about, of a sparse (texts, T): float32 (T, k), k <= width.
+
+    Subspace iteration from random combinations of the texts, orthogonal among the texts only, of which there are
+    fewer than terms; then exact within the subspace. Halko et al., 2011, "Finding structure with randomness".
+    """
+    across = matrix.T.tocsr()
+    texts = rng.normal(size=(matrix.shape[0], min(width + _SPARE, *matrix.shape))).astype(np.float32)
+    for _ in range(_POWER_ROUNDS + 1):
+        texts = np.linalg.qr(matrix @ (across @ texts))[0]
+    terms = across @ texts
+    square, turn = np.linalg.eigh((terms.T @ terms).astype(np.float64))
+    square, turn = square[::-1][:width], turn[:, ::-1][:, :width]
+    kept = square > _NOISE**2 * square[0]
+    axes = terms @ (turn[:, kept] / np.sqrt(square[kept])).astype(np.float32)
+    return np.ascontiguousarray(axes, dtype=np.float32)
 
 
 def _joined(found: Sequence[Terms]) -> tuple[Ints, Ints, Ints]:

@@ -5,12 +5,14 @@ Policies do not import each other, and the gateway's registry lies above them; a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
 from router_gateway.core.errors import BadParameters, DuplicatePolicy, UnknownPolicy
+from router_gateway.core.experience import Experience
 
 _GROUP = "router_gateway.policies"
 
@@ -35,3 +37,12 @@ def policy_class(name: str) -> type[Any]:
         raise DuplicatePolicy(f"policy {name!r} is registered as {' and as '.join(sorted(targets))}")
     found: type[Any] = next(iter(targets.values())).load()
     return found
+
+
+def refitted(policy: Any, experience: Experience) -> Any:
+    """A policy like this one, fitted one, that has learned from the outcomes of `experience` alone.
+
+    By `refit`, where it has that: what it found in queries without looking at outcomes is then kept, not found again.
+    """
+    again = copy.deepcopy(policy)
+    return again.refit(experience) if hasattr(again, "refit") else again.fit(experience)

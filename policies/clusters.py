@@ -79,9 +79,16 @@ class Clusters:
         self.table_: _Table | None = None
 
     def fit(self, experience: Experience) -> Self:
+        seen = experience.queries.embedding[np.unique(experience.query)]
+        return self._learned(experience, centroids(seen, clusters=self.clusters, seed=self.seed))
+
+    def refit(self, experience: Experience) -> Self:
+        """Learn from these outcomes alone, with the centroids found before."""
+        return self._learned(experience, self._table().cells.centres)
+
+    def _learned(self, experience: Experience, centres: Floats) -> Self:
         queries = experience.queries
         seen = queries.embedding[np.unique(experience.query)]
-        centres = centroids(seen, clusters=self.clusters, seed=self.seed)
         nearest = _Points(centres).nearest(seen, 1)[0][:, 0]
         share = (np.bincount(nearest, minlength=len(centres)) + 1.0 / len(centres)) / (len(seen) + 1.0)
         moments = np.zeros((3, len(centres), len(experience.endpoints)))

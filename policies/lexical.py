@@ -50,7 +50,14 @@ class Lexical:
     def fit(self, experience: Experience) -> Self:
         queries = experience.queries
         texts = [queries.text[row] for row in np.unique(experience.query) if queries.text[row]]
-        ngrams = Ngrams.of(texts, width=self.dimensions, seed=self.seed)
+        return self._learned(experience, Ngrams.of(texts, width=self.dimensions, seed=self.seed))
+
+    def refit(self, experience: Experience) -> Self:
+        """Learn from these outcomes alone, in the dimensions found before."""
+        return self._learned(experience, self._model().ngrams)
+
+    def _learned(self, experience: Experience, ngrams: Ngrams) -> Self:
+        queries = experience.queries
         features = 1 + ngrams.axes.shape[1]
         prior = Ridge.prior(endpoints=len(experience.endpoints), features=features, penalty=self.penalty)
         empty = _Model(experience.endpoints, queries.space, queries.embedding.shape[1], ngrams, prior)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +16,7 @@ from router_gateway.core.errors import SnapshotMismatch
 from router_gateway.core.types import Floats, Query
 
 _TEXT_CHARS_MAX = 4_000  # of a request's tail that is searched for cues: bounds the time
+_REMEMBERED_MAX = 32_768  # texts whose cues are kept, by digest: under 8 MB
 _POOL_WEIGHT = 1.0  # how strongly an endpoint is held to what all have in common, in squared log tokens
 
 _CUES: Mapping[str, re.Pattern[str]] = {
@@ -34,13 +38,46 @@ FEATURES = ("one", "log_tokens_input", *_CUES)
 """Names of the columns of `features`."""
 
 
+class CueMemory:
+    """Cues of the texts last read, the longest unread forgotten first: a fit and what follows it read them once.
+
+    A text is known by its digest; none is kept. Threads may share it.
+    """
+
+    def __init__(self, texts_max: int = _REMEMBERED_MAX) -> None:
+        self._texts_max = texts_max
+        self._kept: OrderedDict[bytes, tuple[bool, ...]] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        """Texts kept."""
+        return len(self._kept)
+
+    def read(self, text: str) -> tuple[bool, ...]:
+        """Whether each cue is in the text, in the order of `_CUES`."""
+        tail = text[-_TEXT_CHARS_MAX:]
+        digest = blake2b(tail.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        with self._lock:
+            if (kept := self._kept.get(digest)) is not None:
+                self._kept.move_to_end(digest)
+                return kept
+        cues = tuple(pattern.search(tail) is not None for pattern in _CUES.values())
+        with self._lock:
+            self._kept[digest] = cues
+            if len(self._kept) > self._texts_max:
+                self._kept.popitem(last=False)
+        return cues
+
+
+_MEMORY = CueMemory()
+
+
 def features(queries: Sequence[Query]) -> Floats:
     """What is read off a request, float64 (Q, F): 1, log(1 + tokens_input), and a 0 or 1 for each textual cue."""
     rows = np.zeros((len(queries), len(FEATURES)))
     for row, query in zip(rows, queries, strict=True):
-        tail = query.text[-_TEXT_CHARS_MAX:]
         row[:2] = 1.0, np.log1p(query.tokens_input)
-        row[2:] = [pattern.search(tail) is not None for pattern in _CUES.values()]
+        row[2:] = _MEMORY.read(query.text)
     return rows
 
 

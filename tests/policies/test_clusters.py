@@ -279,3 +279,15 @@ def test_a_folder_saved_without_readers_still_loads(make, tmp_path):
         del state["parameters"][name]
     (tmp_path / "state.json").write_text(json.dumps(state))
     np.testing.assert_array_equal(Clusters.load(tmp_path).score(asked).quality, policy.score(asked).quality)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_refit_keeps_the_kinds_and_forgets_the_outcomes(make, learned):
+    first, second, asked = make.random(80, 3, seed=30), make.random(40, 3, seed=31), make.random(8, 1, seed=32).queries
+    policy = Clusters(clusters=6, learned=learned, steps=10).fit(first)
+    same = copy.deepcopy(policy).refit(first).score(asked)
+    np.testing.assert_array_equal(same.quality, policy.score(asked).quality)
+    centres = policy.table_.cells.centres
+    policy.refit(second)
+    np.testing.assert_array_equal(policy.table_.cells.centres, centres)
+    assert policy.table_.cells.moments[0].sum() == len(second)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies._ngrams import Ngrams
+from policies._ngrams import Ngrams, _leading_axes
 from policies.baseline import BestOnAverage
 from policies.lexical import Lexical
 from router_gateway.core.experience import Experience
@@ -127,3 +127,33 @@ def test_what_is_learned_is_the_same_for_the_same_texts(world):
     train: Experience = world(100, seed=14)[0]
     first, again = Lexical().fit(train).score(train.queries), Lexical().fit(train).score(train.queries)
     np.testing.assert_array_equal(first.quality, again.quality)
+
+
+def test_a_refit_keeps_the_dimensions_and_forgets_the_outcomes(world):
+    first, second, asked = world(80, seed=20)[0], world(40, seed=21)[0], world(8, seed=22)[0].queries
+    policy = Lexical(dimensions=16).fit(first)
+    same = copy.deepcopy(policy).refit(first).score(asked)
+    np.testing.assert_array_equal(same.quality, policy.score(asked).quality)
+    ngrams = policy.model_.ngrams
+    policy.refit(second)
+    assert policy.model_.ngrams is ngrams
+    assert policy.model_.ridge.count.tolist() == [41.0] * 3
+
+
+@pytest.mark.parametrize("shape", [(60, 400), (400, 60)])
+def test_axes_are_nearly_the_leading_singular_vectors(shape):
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(0)
+    dense = (rng.random(shape) * (rng.random(shape) < 0.1)).astype(np.float32)
+    axes = _leading_axes(csr_matrix(dense), 8, np.random.default_rng(1))
+    np.testing.assert_allclose(axes.T @ axes, np.eye(8), atol=1e-4)
+    best = np.sqrt((np.linalg.svd(dense, compute_uv=False)[:8] ** 2).sum())
+    assert np.linalg.norm(dense @ axes) > 0.98 * best
+
+
+def test_axes_beyond_the_rank_are_left_out():
+    from scipy.sparse import csr_matrix
+
+    one = np.outer(np.arange(1.0, 6.0), np.ones(7)).astype(np.float32)
+    assert _leading_axes(csr_matrix(one), 4, np.random.default_rng(0)).shape == (7, 1)

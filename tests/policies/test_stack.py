@@ -223,3 +223,17 @@ def test_unknown_policies_and_parameters_are_named():
         _others.create("nobody", {})
     with pytest.raises(BadParameters, match="knn"):
         _others.create("knn", {"neighbours": 3})
+
+
+def test_a_fold_is_asked_of_policies_that_learned_none_of_its_outcomes(make):
+    train, asked = make.random(60, 3, seed=40), make.random(8, 1, seed=41).queries
+    other = make.random(60, 3, seed=42)
+    for policy in (Linear(), KNN(), Lexical(dimensions=8)):
+        fitted = policy.fit(train)
+        before = fitted.score(asked).quality
+        again = _others.refitted(fitted, other).score(asked)
+        np.testing.assert_array_equal(fitted.score(asked).quality, before)
+        assert not np.array_equal(again.quality, before)
+    np.testing.assert_array_equal(
+        _others.refitted(Linear().fit(train), other).score(asked).quality, Linear().fit(other).score(asked).quality
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from router_gateway.core.errors import SnapshotMismatch
 from router_gateway.core.types import Query
-from router_gateway.routing.lengths import FEATURES, Lengths, features
+from router_gateway.routing.lengths import FEATURES, CueMemory, Lengths, features
 
 CUED = {
     "reasoning": "Solve it step by step.",
@@ -146,3 +146,12 @@ def test_json_keeps_every_bit_and_another_version_is_refused():
     ):
         with pytest.raises(SnapshotMismatch):
             Lengths.from_json(broken)
+
+
+def test_cues_are_remembered_for_so_many_texts_and_are_the_same():
+    memory = CueMemory(texts_max=4)
+    texts = [query.text for query in asked(20, seed=14)]
+    fresh = [CueMemory().read(text) for text in texts]
+    assert [memory.read(text) for text in texts] == fresh
+    assert [memory.read(text) for text in reversed(texts)] == fresh[::-1]
+    assert len(memory) == 4
