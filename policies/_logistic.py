@@ -39,8 +39,8 @@ class Logistic:
             return cls(slope=np.zeros((embedding.shape[1], 1)), intercept=np.zeros(1))
         regression = LogisticRegression(C=1.0 / penalty, tol=_TOLERANCE, max_iter=_STEPS_MAX)
         with threadpool_limits(limits=1):  # several threads would add in the order in which they finish
-            regression.fit(embedding.astype(np.float64), label)
-        slope, intercept = regression.coef_.T, regression.intercept_
+            regression.fit(embedding.astype(np.float32), label)
+        slope, intercept = regression.coef_.T.astype(np.float64), regression.intercept_.astype(np.float64)
         if classes == 2:  # scikit-learn keeps the second class only, against a first that is zero
             slope, intercept = np.pad(slope, ((0, 0), (1, 0))), np.pad(intercept, (1, 0))
         return cls(slope=np.ascontiguousarray(slope), intercept=intercept)

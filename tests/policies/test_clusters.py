@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 
-from policies._kmeans import centroids
+from policies._kmeans import _spread_out, centroids
 from policies._readers import learned_readers
 from policies.baseline import BestOnAverage
 from policies.clusters import Clusters
@@ -291,3 +291,12 @@ def test_a_refit_keeps_the_kinds_and_forgets_the_outcomes(make, learned):
     policy.refit(second)
     np.testing.assert_array_equal(policy.table_.cells.centres, centres)
     assert policy.table_.cells.moments[0].sum() == len(second)
+
+
+def test_starts_are_spread_out_and_never_twice_the_same():
+    rng = np.random.default_rng(0)
+    points = np.repeat(10.0 * np.eye(5), 20, axis=0) + 0.1 * rng.normal(size=(100, 5))
+    points = np.concatenate([points, points[:50]]).astype(np.float32)  # some occur twice
+    starts = _spread_out(points, 5, rng)
+    assert sorted(starts.argmax(axis=1).tolist()) == list(range(5)), "one of each heap"
+    assert len(np.unique(_spread_out(points, 100, rng), axis=0)) == 100
