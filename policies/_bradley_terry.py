@@ -15,7 +15,7 @@ COMPARISONS_MAX = 300_000
 """Comparisons learned from at a time; of more, this many are drawn and weigh for the others."""
 
 _STRENGTH_PRECISION = 0.1  # a strength is believed to lie within a few logits of 0: whoever always won stays finite
-_STEPS_MAX = 200
+_UNTIL = {"maxiter": 200, "ftol": 1e-8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ class Strengths:
             return float(value), slope + steps.gathered(per_cell.reshape(cells))
 
         flat = np.zeros(len(met) * features.shape[1])
-        found = minimize(loss, flat, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS_MAX})
+        found = minimize(loss, flat, jac=True, method="L-BFGS-B", options=_UNTIL)
         theta = self.theta.copy()
         theta[met] += steps.theta(found.x)
         return theta

@@ -39,7 +39,7 @@ class Basis:
     """What the coordinates of endpoints that are believed alike have in common, as before anything is known.
 
     vectors : float64 (D, D), B with B'PB = I and B'Z'ZB diagonal, `bend` (D,)
-    features : float64 (R, D), ZB
+    features : float32 (R, D), ZB
     """
 
     vectors: Floats
@@ -52,7 +52,7 @@ class Basis:
         half = np.linalg.inv(np.linalg.cholesky(precision))
         bend, turn = np.linalg.eigh(half @ (features.T @ features) @ half.T)
         vectors = half.T @ turn
-        return cls(vectors=vectors, bend=np.maximum(bend, 0.0), features=features @ vectors)
+        return cls(vectors=vectors, bend=np.maximum(bend, 0.0), features=(features @ vectors).astype(np.float32))
 
 
 def coordinates(features: Floats, precision: Floats, weight: Floats, basis: Basis | None = None) -> Coordinates:
@@ -103,10 +103,11 @@ class _Common:
     scale: Floats
 
     def strength(self, flat: Floats) -> Floats:
-        return np.asarray(self.basis.features @ (flat.reshape(self.scale.shape) * self.scale).T)
+        steps = flat.reshape(self.scale.shape) * self.scale
+        return np.asarray(self.basis.features @ steps.T.astype(np.float32), dtype=np.float64)
 
     def gathered(self, slope: Floats) -> Floats:
-        return np.asarray(((slope.T @ self.basis.features) * self.scale).ravel())
+        return np.asarray(((slope.T.astype(np.float32) @ self.basis.features) * self.scale).ravel())
 
     def held(self, flat: Floats) -> tuple[float, Floats]:
         square = self.scale.ravel() ** 2

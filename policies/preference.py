@@ -97,7 +97,7 @@ class Preference:
         scale = model.scale.widened(len(names)).learn(
             _apart(features @ model.lens.T), experience.query, experience.endpoint, experience.quality
         )
-        self.model_ = _Model(names, model.space, strengths, model.lens, scale, model.centre)
+        self.model_ = _Model(names, model.space, strengths, model.lens, scale, model.centre, before=model)
         return self
 
     def score(self, queries: Queries) -> Scores:
@@ -162,6 +162,7 @@ class _Model:
         lens: Floats,
         scale: Ridge,
         centre: Floats,
+        before: _Model | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.space = space
@@ -172,7 +173,7 @@ class _Model:
         self.width = lens.shape[1] - 1
         self._theta = np.ascontiguousarray(strengths.theta.T)
         self._lens = np.ascontiguousarray(lens.T)
-        self._covariance = np.linalg.inv(strengths.precision).astype(np.float32)  # doubt needs few digits
+        self._covariance = _inverted(strengths.precision, before)
         self._coefficients = scale.coefficients()
         self._noise = scale.noise(self._coefficients)
         self._beta_apart_square = _apart(self._coefficients[1:].T).T ** 2  # (F, E)
@@ -213,6 +214,17 @@ class _Model:
         variance = slope.sum(axis=2) ** 2 * spread + np.matmul(slope**2, spread[:, :, None])[:, :, 0]
         stddev = np.minimum(np.sqrt(variance), 0.5)
         return np.where(met, (wins * share).sum(axis=2), 0.5), np.where(met, stddev, 0.5)
+
+
+def _inverted(precision: Floats, before: _Model | None) -> Floats:
+    """Covariances, float32 (E, D, D): doubt needs few digits. Those of `before` that did not change are taken over."""
+    covariance = np.empty(precision.shape, dtype=np.float32)
+    for e, own in enumerate(precision):
+        if before is not None and e < len(before.endpoints) and np.array_equal(own, before.strengths.precision[e]):
+            covariance[e] = before._covariance[e]
+        else:
+            covariance[e] = np.linalg.inv(own)
+    return covariance
 
 
 def _apart(strength: Floats) -> Floats:

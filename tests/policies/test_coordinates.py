@@ -30,11 +30,11 @@ def test_values_and_gradients_are_those_of_the_steps(believed, alike):
     steps, rng = coordinates(features, each, weight), np.random.default_rng(1)
     flat, slope = rng.normal(size=12), rng.normal(size=(30, 3))
     theta = steps.theta(flat)
-    np.testing.assert_allclose(steps.strength(flat), features @ theta.T)
+    np.testing.assert_allclose(steps.strength(flat), features @ theta.T, atol=1e-5)  # single precision where shared
     held, held_slope = steps.held(flat)
     assert held == pytest.approx(sum(t @ p @ t for t, p in zip(theta, each, strict=True)) / 2)
     for i in range(12):
         ahead, behind = flat + 1e-6 * np.eye(12)[i], flat - 1e-6 * np.eye(12)[i]
         rise = (steps.held(ahead)[0] - steps.held(behind)[0]) / 2e-6
         assert held_slope[i] == pytest.approx(rise, abs=1e-6)
-    np.testing.assert_allclose(steps.gathered(slope) @ flat, np.vdot(slope, steps.strength(flat)))
+    assert steps.gathered(slope) @ flat == pytest.approx(np.vdot(slope, steps.strength(flat)), abs=1e-4)
