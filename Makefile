@@ -6,6 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 CONFIG ?=
 ARGS   ?=
+JOBS   ?= auto   # processes that share the tests, by file; 0: this one runs them all
 
 # PyPI's torch for Linux carries CUDA (gigabytes); the CPU build comes from where pip is configured to look,
 # else from PyTorch's own index, else (macOS, where the plain build is CPU already) from PyPI.
@@ -40,7 +41,7 @@ run: $(VENV)/.installed ## Start the gateway: gateway.yaml if there is one, else
 	@exec $(BIN)/router-gateway serve $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests (PostgreSQL tests skip, and say so, where there is no server)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed ## ruff and the import contracts
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import sqlite3
+import threading
 import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -62,7 +63,9 @@ def _open_sqlite(url: URL) -> Engine:
     Path(url.database).absolute().parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, hide_parameters=True, json_serializer=_to_json)
     event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "begin", _begin)
+    turns = _Turns()
+    event.listen(engine, "begin", turns.begin)
+    event.listen(engine, "checkin", turns.end)
     return engine
 
 
@@ -91,8 +94,28 @@ def _write_ahead(connection: Any) -> None:
             time.sleep(_BUSY_PAUSE_S)
 
 
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("sqlite_begin", "BEGIN"))
+class _Turns:
+    """Begins transactions; this process's writers one after another, so that SQLite's lock is free when asked for.
+
+    Left to themselves they all poll for it, and under load one of them may poll in vain for all of its patience.
+    Another process's writers are still waited for as SQLite does.
+    """
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+
+    def begin(self, connection: Connection) -> None:
+        """Open the transaction as the execution option `sqlite_begin` says."""
+        how = connection.get_execution_options().get("sqlite_begin", "BEGIN")
+        if how != "BEGIN":
+            self._turn.acquire()
+            connection.info[self] = True
+        connection.exec_driver_sql(how)
+
+    def end(self, _connection: Any, record: Any) -> None:
+        """A connection goes back to the pool, its transaction ended in whatever way."""
+        if record.info.pop(self, False):
+            self._turn.release()
 
 
 def _open_postgres(url: URL) -> Engine:

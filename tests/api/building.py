@@ -6,7 +6,6 @@ A question that contains "contract" is hard, the others are easy.
 
 import asyncio
 import json
-import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -45,7 +44,6 @@ from router_gateway.learning.live import LivePolicy
 from router_gateway.ledger.budget_keeper import BudgetKeeper
 from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.connections import reading
-from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.reads import DecisionRecord
@@ -54,6 +52,7 @@ from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
+from tests.databases import migrated_sqlite
 
 EASY = "What is the sum of two and three?"
 HARD = "Summarise the indemnity clause of this contract."
@@ -298,22 +297,9 @@ async def serving(app: Any) -> AsyncIterator[str]:
             await running_server
 
 
-_template: Path | None = None
-
-
 def _database(directory: Path) -> str:
-    """A migrated database: a copy of the first one made, since migrating takes longer than most tests."""
-    global _template
     path = directory / "ledger.db"
-    if path.exists():
-        return f"sqlite:///{path}"
-    if _template is None or not _template.exists():
-        migrate(f"sqlite:///{path}")
-        _template = directory / "template.db"
-        shutil.copy(path, _template)
-    else:
-        shutil.copy(_template, path)
-    return f"sqlite:///{path}"
+    return f"sqlite:///{path}" if path.exists() else migrated_sqlite(path)
 
 
 def payloads(stream: str) -> list[Any]:

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.e2e import process, upstream, world
-from tests.ledger.conftest import postgres_server, postgres_url  # noqa: F401 - fixtures
+from tests.ledger.conftest import postgres, postgres_server, postgres_url  # noqa: F401 - fixtures
 
 _HERE = Path(__file__).parent
 

@@ -32,7 +32,7 @@ from router_gateway.ledger.outcome_rows import Wanted
 from router_gateway.ledger.tables import feedback, feedback_revocations
 from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
 from tests.evaluation.traffic_made import COST_USD, NOW, World, fill
-from tests.ledger.conftest import database_url, empty_database_url, postgres_server, postgres_url  # noqa: F401
+from tests.ledger.conftest import database_url, empty_database_url, postgres, postgres_server, postgres_url  # noqa: F401
 
 RIGHT = (0, 2)  # even requests to small, odd ones to large
 

@@ -4,6 +4,7 @@ from router_gateway.ledger.ledger import Ledger
 from tests.ledger import conftest as databases
 
 postgres_server = databases.postgres_server
+postgres = databases.postgres
 postgres_url = databases.postgres_url
 empty_database_url = databases.empty_database_url
 database_url = databases.database_url

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, text
 
-from router_gateway.core.ids import uuid7
-from router_gateway.ledger.engine import migrate, open_engine
+from router_gateway.ledger.engine import open_engine
+from tests.databases import PostgresDatabase, migrated_sqlite, postgres_database
 
 _ON_LOOPBACK = "postgresql://postgres@127.0.0.1:5432/postgres"
 
@@ -30,17 +30,17 @@ def postgres_server() -> str:
     return given or _ON_LOOPBACK
 
 
+@pytest.fixture(scope="session")
+def postgres(postgres_server: str) -> Iterator[PostgresDatabase]:
+    """This process's database."""
+    with postgres_database(postgres_server) as database:
+        yield database
+
+
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A fresh, empty database, dropped afterwards."""
-    name = f"router_gateway_test_{uuid7().hex}"
-    server = open_engine(postgres_server).execution_options(isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield make_url(postgres_server).set(database=name).render_as_string(hide_password=False)
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
+def postgres_url(postgres: PostgresDatabase) -> str:
+    """An empty database."""
+    return postgres.empty()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -52,11 +52,13 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-@pytest.fixture
-def database_url(empty_database_url: str) -> str:
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database with the newest tables, and no rows."""
-    migrate(empty_database_url)
-    return empty_database_url
+    if request.param == "sqlite":
+        return migrated_sqlite(tmp_path / "ledger.db")
+    database: PostgresDatabase = request.getfixturevalue("postgres")
+    return database.migrated()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import socket
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from router_gateway.core.errors import ConfigError, LedgerUnavailable
 from router_gateway.core.ids import uuid7
+from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.engine import migrate, migrations_dir, open_engine, schema_is_current
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
@@ -84,7 +86,7 @@ def test_sqlite_is_opened_for_concurrent_readers_and_patient_writers(tmp_path: P
         values = {name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in
                   ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")}  # fmt: skip
     engine.dispose()
-    assert values == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "foreign_keys": 1}
+    assert values == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 5000, "foreign_keys": 1}
 
 
 def test_several_may_open_a_new_sqlite_file_at_once(tmp_path: Path) -> None:
@@ -147,3 +149,33 @@ def test_a_server_that_does_not_answer_makes_the_ledger_unavailable_and_its_pass
 
 def test_the_migrations_are_found() -> None:
     assert (migrations_dir() / "env.py").is_file()
+
+
+def test_writers_of_one_process_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own waiting is switched off: whoever found the lock taken would fail at once."""
+    monkeypatch.setattr("router_gateway.ledger.engine._BUSY_TIMEOUT_MS", 0)
+    engine = open_engine(f"sqlite:///{tmp_path}/turns.db")
+    with writing(engine) as connection:
+        connection.execute(text("CREATE TABLE counted (n INTEGER)"))
+        connection.execute(text("INSERT INTO counted VALUES (0)"))
+
+    def count(_: int) -> None:
+        with writing(engine) as connection:
+            found = connection.execute(text("SELECT n FROM counted")).scalar_one()
+            connection.execute(text("UPDATE counted SET n = :n"), {"n": found + 1})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count, range(80)))
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT n FROM counted")).scalar_one() == 80
+    engine.dispose()
+
+
+def test_a_turn_ends_with_its_transaction_however_that_ends(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/turns.db")
+    for statement in ("nonsense", "CREATE TABLE t (n INTEGER)", "CREATE TABLE t (n INTEGER)"):
+        with suppress(LedgerUnavailable), writing(engine) as connection:
+            connection.execute(text(statement))
+    with writing(engine) as connection:
+        connection.execute(text("INSERT INTO t VALUES (1)"))
+    engine.dispose()
