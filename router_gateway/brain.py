@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from router_gateway import registry
-from router_gateway.config import Config, EpsilonGreedyRule, GreedyRule, PolicyChoice
-from router_gateway.core.errors import PolicyError, SnapshotMismatch
+from router_gateway.config import Changes, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice
+from router_gateway.core.errors import PolicyError, RequestError, SnapshotMismatch
 from router_gateway.core.protocols import Embedder, Policy, Rule
 from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.dispatch.endpoints import REPLAY
@@ -96,7 +97,7 @@ class Brain:
     def __post_init__(self) -> None:
         self.embedder = build_embedder(self.config)
         self.cost = build_cost(self.config, self.endpoints)
-        self._snapshots = Snapshots(self.config.learning.snapshots_dir or self.config.state_dir / "snapshots")
+        self.snapshots = Snapshots(self.config.snapshots_dir)
 
     def load(self, progress: Progress, *, fits: bool = True) -> None:
         """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any.
@@ -133,47 +134,66 @@ class Brain:
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
         saved = []
         for choice in choices:
-            policy = self._unfitted(choice.name).fit(experience)
-            version = (self._snapshots.newest(choice.name) or 0) + 1
+            policy = self.unfitted_as_configured(choice.name).fit(experience)
+            version = (self.snapshots.newest(choice.name) or 0) + 1
             named = NamedPolicy(name=choice.name, version=version, policy=policy)
-            place = self._snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
+            place = self.snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
             self.live[choice.name] = LivePolicy(named)
             saved.append((named.label, place))
         return saved
 
-    def routers(self) -> Mapping[str, Router]:
+    @property
+    def space(self) -> str:
+        """The embedding space of requests."""
+        return self.embedder.space
+
+    def routers(self) -> dict[str, Router]:
         """One router per live policy; they share prices, rule, guard and dial."""
-        config = self.config
-        return {
-            name: Router(
-                endpoints=self.endpoints,
-                default_endpoint=config.default_endpoint,
-                live=live.current,
-                cost=self.cost,
-                rule=build_rule(config),
-                space=self.embedder.space,
-                worth_usd=config.worth_usd,
-                guard=build_guard(config),
-                optimism=config.optimism,
-            )
-            for name, live in self.live.items()
-        }
+        return {name: self.router(live, {}, None) for name, live in self.live.items()}
+
+    def router(self, live: LivePolicy, changes: Mapping[str, Any], candidate: str | None) -> Router:
+        """The pool's router over a policy; `changes` (of `check_changes`) are those of the candidate named."""
+        changed = Changes.model_validate(changes)
+        wanted = {name: value for name in Changes.model_fields if (value := getattr(changed, name)) is not None}
+        config = self.config.model_copy(update=wanted)
+        return Router(
+            endpoints=self.endpoints,
+            default_endpoint=config.default_endpoint,
+            live=live.current,
+            cost=self.cost,
+            rule=build_rule(config),
+            space=self.space,
+            worth_usd=config.worth_usd,
+            guard=build_guard(config),
+            optimism=config.optimism,
+            candidate=candidate,
+        )
+
+    def configured(self, policy: str) -> LivePolicy:
+        """The policy as configured, whatever serves in its place."""
+        return self.live[policy]
 
     def learner(self, engine: Any) -> Learner:
         """Who teaches the live policies what the ledger's database knows."""
         from router_gateway.learning import learner
 
-        return learner.of(self.live, self._snapshots, engine, self.config.learning, self.embedder.space, self._unfitted)
+        return learner.of(
+            self.live, self.snapshots, engine, self.config.learning, self.embedder.space, self.unfitted_as_configured
+        )
 
-    def _unfitted(self, name: str) -> Policy:
+    def unfitted(self, name: str, params: Mapping[str, Any]) -> Policy:
+        """A policy that has learned nothing but the vectors of its texts."""
         from router_gateway.evaluation import fitting
 
-        params = {choice.name: choice.params for choice in self.config.policies}
-        return fitting.with_texts(registry.create(name, params[name]), lambda: self.embedder)
+        return fitting.with_texts(registry.create(name, params), lambda: self.embedder)
+
+    def unfitted_as_configured(self, name: str) -> Policy:
+        """The same with the configured parameters."""
+        return self.unfitted(name, {choice.name: choice.params for choice in self.config.policies}[name])
 
     def _newest(self, choice: PolicyChoice) -> NamedPolicy:
         """The newest snapshot, if it was made with these parameters, for this space. Raises SnapshotMismatch."""
-        named, manifest = self._snapshots.load(choice.name)
+        named, manifest = self.snapshots.load(choice.name)
         wanted = registry.parameters(registry.create(choice.name, choice.params))
         if manifest.params != wanted:
             raise SnapshotMismatch(f"{named.label} was fitted with other parameters")
@@ -181,6 +201,16 @@ class Brain:
             raise SnapshotMismatch(f"{named.label} was fitted in embedding space {manifest.provenance.embedding_space}")
         self.cost.restore(manifest.provenance.extra.get("output_tokens", {}))
         return named
+
+
+def check_changes(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes that were named, as JSON values. Raises RequestError naming the first that is wrong."""
+    try:
+        return Changes.model_validate(dict(said)).model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        path = ".".join(map(str, ("changes", *first["loc"])))
+        raise RequestError(f"`{path}`: {first['msg']}", param=path) from None
 
 
 def train(config: Config, outcomes: str, progress: Progress) -> list[tuple[str, Path]]:

@@ -23,6 +23,7 @@ from router_gateway.dispatch.endpoints import REPLAY, EndpointSettings, Positive
 from router_gateway.grading.settings import Judging
 from router_gateway.grading.settings import problems as judging_problems
 from router_gateway.learning.settings import Learning
+from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.presets import PresetSource
 
 _ENV_PREFIX = "ROUTER_GATEWAY__"
@@ -101,6 +102,15 @@ class GuardSettings(_Section):
     novelty_stddev_max: float | None = Field(None, gt=0)
 
 
+class Changes(_Section):
+    """What a candidate may change of how choices are made (docs/lifecycle.md); null leaves it as it is."""
+
+    worth_usd: PositiveFloat | None = None
+    optimism: float | None = Field(None, ge=0, le=10)
+    rule: Annotated[GreedyRule | EpsilonGreedyRule | InverseGapRule, Field(discriminator="name")] | None = None
+    guard: GuardSettings | None = None
+
+
 class Training(_Section):
     """Outcomes from which the policy is fitted when there is no snapshot yet."""
 
@@ -151,6 +161,7 @@ class Config(BaseSettings):
     budgets: Budgets = Budgets()
     learning: Learning = Learning()
     judging: Judging = Judging()
+    lifecycle: Lifecycle = Lifecycle()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)
@@ -176,6 +187,11 @@ class Config(BaseSettings):
         """The settings as JSON values, for people: secrets and what stands before an @ in a URL are masked."""
         shown: dict[str, Any] = json.loads(_USERINFO.sub("//***@", self.model_dump_json()))
         return shown
+
+    @property
+    def snapshots_dir(self) -> Path:
+        """Where policies are saved."""
+        return self.learning.snapshots_dir or self.state_dir / "snapshots"
 
     @property
     def policies(self) -> tuple[PolicyChoice, ...]:

@@ -41,6 +41,7 @@ from router_gateway.dispatch.upstream import Call
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.ledger.budget_keeper import BudgetKeeper, Hold
 from router_gateway.ledger.ledger import Ledger
+from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -133,11 +134,13 @@ class Gateway:
     route_models: Mapping[str, RouteModel] = field(default_factory=dict)
     """By the policy that asks them."""
     budgets: BudgetKeeper | None = None
+    rollout: Rollout | None = None
+    """Who tries which candidate; it changes `routers` in place."""
 
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
         self._routing_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routing")
-        self._in_service: dict[str, _InService] = {}
+        self._in_service: dict[tuple[str | None, str], _InService] = {}
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -152,14 +155,19 @@ class Gateway:
         return router
 
     def earlier_turns_read(self, policy: str | None) -> int:
-        """How many user turns before the newest one this policy reads."""
-        return self._known(self.router(policy).live()).earlier_turns
+        """How many user turns before the newest one this policy reads, or the candidate that is tried in its place."""
+        known = self._known(self.router(policy)).earlier_turns
+        if self.rollout is None or (split := self.rollout.splits().get(policy or self.default_policy)) is None:
+            return known
+        return max(known, self._known(split.router).earlier_turns)
 
-    def _known(self, named: NamedPolicy) -> _InService:
-        """What is known of the policy in service; one that was swapped in is looked at anew."""
-        known = self._in_service.get(named.name)
+    def _known(self, router: Router) -> _InService:
+        """What is known of the policy in service there; one that was swapped in is looked at anew."""
+        named = router.live()
+        place = router.candidate, named.name
+        known = self._in_service.get(place)
         if known is None or known.named is not named:
-            known = self._in_service[named.name] = _InService(named)
+            known = self._in_service[place] = _InService(named)
         return known
 
     async def answer(self, ask: Ask, decided: Callable[[Decision], None] = lambda _: None) -> Served:
@@ -168,7 +176,7 @@ class Gateway:
         `decided` is told the decision as soon as it is written down.
         """
         started = time.perf_counter()
-        decision, vector, timings = await self.decide(ask)
+        decision, vector, timings = await self.decide(ask, served=True)
         await self.ledger.wait_for_room(_ROOM_WAIT_S)
         hold = await self._set_aside(ask, decision)
         try:
@@ -229,15 +237,29 @@ class Gateway:
             return None
         return await self.budgets.set_aside(caller, ask.query, decision.order, choices=ask.body.get("n"))
 
-    async def decide(self, ask: Ask) -> tuple[Decision, Floats | None, Timings]:
-        """The decision and the vector (d,) it rests on; writes nothing. Routing fails open."""
+    async def decide(self, ask: Ask, *, served: bool = False) -> tuple[Decision, Floats | None, Timings]:
+        """The decision and the vector (d,) it rests on; writes nothing. Routing fails open.
+
+        Candidates in shadow decide what is to be `served` as well, later.
+        """
         query, router, timings = ask.query, self.router(ask.policy), Timings()
         if query.pinned is not None:
             return router.decline(query, "pinned"), None, timings
         if not query.text:
             reason: Reason = "bypass" if query.held is None else "held:tool_state"
             return router.decline(query, reason, "the request has no text to route on"), None, timings
-        vector = None
+        name = ask.policy or self.default_policy
+        arm = None if self.rollout is None else self.rollout.arm(name, query, ask.key_id)
+        decision, vector, earlier = await self._decide(query, router if arm is None else arm.router, timings)
+        if served and self.rollout is not None and vector is not None:
+            self.rollout.shadowing.offer(name, query, vector, earlier, decision)
+        return decision if arm is None else arm.stamped(decision), vector, timings
+
+    async def _decide(
+        self, query: Query, router: Router, timings: Timings
+    ) -> tuple[Decision, Floats | None, Floats | None]:
+        """The decision, the vector (d,), and the vectors (1, T, d) of earlier turns, where they are read."""
+        vector = earlier = None
         try:
             async with asyncio.timeout(self.routing_deadline_ms / 1e3):
                 started = time.perf_counter()
@@ -246,7 +268,7 @@ class Gateway:
                 timings.embed_ms = (embedded - started) * 1e3
                 decision = await self._route(router, query, vector, earlier)
                 timings.route_ms = (time.perf_counter() - embedded) * 1e3
-                return decision, vector, timings
+                return decision, vector, earlier
         except RequestError:  # nothing is eligible: the client must hear it
             raise
         except TimeoutError:
@@ -256,7 +278,7 @@ class Gateway:
         except Exception as error:
             detail = type(error).__name__
             log_failure(f"routing failed; the default endpoint serves {query.id}", error)
-        return router.decline(query, "fallback:error", detail), vector, timings
+        return router.decline(query, "fallback:error", detail), vector, earlier
 
     async def _embed(self, query: Query) -> tuple[Floats, Floats | None]:
         """The query's vector (d,), and those of earlier turns (1, T, d); the cache mostly has them from their day."""
@@ -267,16 +289,17 @@ class Gateway:
 
     async def _route(self, router: Router, query: Query, vector: Floats, earlier: Floats | None) -> Decision:
         """In a thread, until the policy in service has proved quick."""
-        pace = self._known(router.live()).pace
+        pace = self._known(router).pace
         work = partial(router.route, [query], vector[None, :], earlier)
         if pace.quick:
             return pace.run(work)[0]
         loop = asyncio.get_running_loop()
         return (await loop.run_in_executor(self._routing_threads, pace.run, work))[0]
 
-    def neighbours(self, ask: Ask, vector: Floats | None) -> list[Neighbour] | None:
-        """The past queries the policy leaned on, where it can name them; no text is kept of them."""
-        router = self.router(ask.policy)
+    def neighbours(self, ask: Ask, vector: Floats | None, decision: Decision) -> list[Neighbour] | None:
+        """The past queries the decision leaned on, where its policy can name them; no text is kept of them."""
+        tried = None if self.rollout is None else self.rollout.tried(ask.policy or self.default_policy, decision)
+        router = tried or self.router(ask.policy)
         policy = router.live().policy
         if vector is None or not isinstance(policy, NamesNeighbours):
             return None

@@ -62,6 +62,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
         )
         if config.learning.enabled:
             stack.enter_context(built.learner.running())
+        stack.enter_context(built.rollout.running())
         with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
             server.run(sockets=[listener])
         print("stopped", file=sys.stderr)

@@ -35,7 +35,7 @@ def command(progress: Progress, source: Callable[[Path | None, bool], Path | Non
         from router_gateway import config as configuration
         from router_gateway.brain import Brain, build_endpoints
         from router_gateway.ledger.engine import migrate
-        from router_gateway.wiring import database
+        from router_gateway.wiring import database, open_rollout
 
         loaded = configuration.load(source(config, demo))
         loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -43,12 +43,14 @@ def command(progress: Progress, source: Callable[[Path | None, bool], Path | Non
         brain = Brain(config=loaded, endpoints=build_endpoints(loaded))
         brain.load(progress, fits=False)
         with database(loaded) as engine:
-            outcomes = brain.learner(engine).step(rows_min=1, refit=refit)
+            routers, learner = brain.routers(), brain.learner(engine)
+            open_rollout(brain, engine, routers, learner)  # what is live is taught, be it the configured policy or not
+            outcomes = learner.step(rows_min=1, refit=refit)
         if not outcomes:
             typer.echo("another process is learning: try again in a moment", err=True)
             raise typer.Exit(BUSY)
         for name, outcome in outcomes.items():
-            typer.echo(f"{brain.live[name].current().label}: {outcome}")
+            typer.echo(f"{routers[name].live().label}: {outcome}")
         raise typer.Exit(int("failed" in outcomes.values()))
 
     return learn

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router_gateway.brain import Brain, Progress, build_endpoints
+from router_gateway.brain import Brain, Progress, build_endpoints, check_changes
 from router_gateway.config import Config, api_keys
 from router_gateway.core.errors import PolicyError
 from router_gateway.core.judgement import JUDGING_TENANT
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from router_gateway.ledger.budget_keeper import BudgetKeeper
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
+    from router_gateway.lifecycle.desk import Desk
+    from router_gateway.lifecycle.judge import Judge
+    from router_gateway.lifecycle.rollout import Rollout
+    from router_gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +93,59 @@ def open_keys(config: Config) -> Iterator[Keys]:
         yield Keys(engine)
 
 
+def open_desk(config: Config, engine: Any) -> Desk:
+    """Where candidates are moved, on the ledger's database (an engine of ledger/)."""
+    from router_gateway.ledger.candidates import Candidates
+    from router_gateway.lifecycle.desk import Desk
+    from router_gateway.lifecycle.homes import Homes
+
+    return Desk(
+        Candidates(engine),
+        Homes(config.snapshots_dir),
+        config.lifecycle,
+        policies=[choice.name for choice in config.policies],
+        checked=check_changes,
+    )
+
+
+def open_judge(desk: Desk, engine: Any) -> Judge:
+    """Who compares canaries with live traffic, from the ledger's database."""
+    from router_gateway.ledger.experiments import read_outcomes
+    from router_gateway.ledger.leases import Lease
+    from router_gateway.lifecycle.evidence import trial_of
+    from router_gateway.lifecycle.judge import LEASE, Judge
+
+    return Judge(
+        desk,
+        read=lambda experiment, since, rows_max: trial_of(read_outcomes(engine, experiment, since, rows_max)),
+        held=Lease(engine, LEASE).held,
+    )
+
+
+def open_rollout(brain: Brain, engine: Any, routers: dict[str, Router], learner: Learner) -> Rollout:
+    """Who serves which candidate, as the ledger's database has it now; `routers` and `learner` follow."""
+    from router_gateway.ledger.shadows import Shadows
+    from router_gateway.lifecycle.rollout import Line, Rollout
+    from router_gateway.lifecycle.shadowing import Shadowing
+
+    def teach(policy: str, line: Line) -> None:
+        params = {} if line.manifest is None else line.manifest.params
+        taught = brain.unfitted_as_configured if line.manifest is None else partial(brain.unfitted, params=params)
+        learner.reassign(policy, line.live, line.snapshots or brain.snapshots, taught)
+
+    desk = open_desk(brain.config, engine)
+    rollout = Rollout(
+        routers=routers,
+        desk=desk,
+        judge=open_judge(desk, engine),
+        workshop=brain,
+        shadowing=Shadowing(Shadows(engine), rows_max=brain.config.lifecycle.shadow_rows_max),
+        teach=teach,
+    )
+    rollout.refresh()
+    return rollout
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """A gateway ready to be served."""
@@ -96,6 +154,7 @@ class Built:
     gateway: Gateway
     keys: Keys
     learner: Learner
+    rollout: Rollout
 
 
 def build(config: Config, *, replay_url: str | None, progress: Progress) -> Built:
@@ -122,9 +181,12 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
     upstreams: dict[WireProtocol, Upstream] = {"openai": PassthroughUpstream(secrets), "litellm": translating}
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
+    routers, learner = brain.routers(), brain.learner(ledger.engine)
+    rollout = open_rollout(brain, ledger.engine, routers, learner)
     gateway = Gateway(
         route_models=build_route_models(brain.live),
-        routers=brain.routers(),
+        routers=routers,
+        rollout=rollout,
         default_policy=config.policy.name,
         batcher=_batcher(brain),
         dispatcher=FallbackDispatcher(pool, upstreams),
@@ -151,7 +213,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
     watch(meter, gateway, brain.embedder, learner := brain.learner(ledger.engine), parts.grader)
-    return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner)
+    return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner, rollout=rollout)
 
 
 def _load(brain: Brain, ledger: Ledger, progress: Progress) -> None:

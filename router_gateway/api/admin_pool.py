@@ -30,6 +30,7 @@ async def list_policies(asked: Asked) -> dict[str, Any]:
             "name": name,
             "default": name == asked.gateway.default_policy,
             "serving": router.live().label,
+            "candidate": router.candidate,
             "rule": router.rule.name,
             "worth_usd": router.worth_usd,
             "optimism": router.optimism,

@@ -127,6 +127,8 @@ def decision_headers(decision: Decision) -> dict[str, str]:
         "x-router-reason": decision.reason,
         "x-router-cache": "off",
     }
+    if decision.candidate is not None:
+        headers["x-router-candidate"] = decision.candidate
     if (confidence := explain.confidence(decision)) is not None:
         headers["x-router-confidence"] = f"{confidence:.3f}"
     return headers
@@ -158,7 +160,7 @@ def _tries(served: Served) -> int:
 
 
 def _routing(parts: Parts, ask: Ask, options: RoutingOptions, served: Served) -> dict[str, Any]:
-    explained = explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector))
+    explained = explain.routing_object(served.decision, parts.gateway.neighbours(ask, served.vector, served.decision))
     if options.checks:  # nobody waits for the result: it will stand in the decision's feedback
         kinds = [check.kind for check in options.checks]
         explained["verify"] = {"checks": kinds, "feedback_id": str(feedback_id(ask.query.id))}

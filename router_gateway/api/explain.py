@@ -37,6 +37,9 @@ def routing_object(decision: Decision, neighbours: list[Neighbour] | None = None
         "propensity": decision.propensity,
         "worth_usd": decision.worth_usd,
         "embedding_space": decision.embedding_space,
+        "candidate": decision.candidate,
+        "experiment": decision.experiment,
+        "arm_share": decision.arm_share,
         "candidates": candidates,
         "switch": {"below": _switch(below), "above": _switch(above)},
     }

@@ -29,7 +29,7 @@ async def decide(request: Request) -> Response:
     body = _as_chat(await read_body(request, parts.body_bytes_max))
     ask, _ = await build_ask(parts.gateway, key, request.state.query_id, body, request.headers)
     decision, vector, timings = await parts.gateway.decide(ask)
-    explained = explain.routing_object(decision, parts.gateway.neighbours(ask, vector))
+    explained = explain.routing_object(decision, parts.gateway.neighbours(ask, vector, decision))
     explained["timings"] = {"embed_ms": timings.embed_ms, "route_ms": timings.route_ms}
     return JSONResponse(explained)
 

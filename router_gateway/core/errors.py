@@ -8,6 +8,7 @@ GatewayError
 │   ├── AdminOnly      403   the key does not open the admin API
 │   ├── ModelNotAllowed 403  the key may not use this model
 │   ├── NotFound       404   no such model, policy or decision
+│   ├── Conflict       409   what is asked does not fit what is there now
 │   ├── BodyTooLarge   413   the body exceeds `server.body_bytes_max`
 │   └── BudgetExceeded 402   a budget of the key, its tenant or the gateway is spent
 ├── NoEligibleEndpoint 400   nothing in the pool can take this request
@@ -119,6 +120,13 @@ class NotFound(RequestError):
 
     code = "not_found"
     status = 404
+
+
+class Conflict(RequestError):
+    """What is asked does not fit what is there now; somebody may have been faster."""
+
+    code = "conflict"
+    status = 409
 
 
 class BodyTooLarge(RequestError):

@@ -230,6 +230,10 @@ class Decision:
 
     `order` are endpoint names, best first; `propensity` is the probability with which the rule chose
     `endpoint`, 0 when routing declined (pins, fallbacks); the tuples of E floats follow `endpoints`.
+
+    `candidate` is the candidate of docs/lifecycle.md that decided, None the configured policy. While one is tried
+    on a share of the traffic, rows of both sides name it as `experiment`, with their side's `arm_share` of the
+    traffic and the `arm_unit` that was hashed to assign them. `propensity` is always the rule's own, given the side.
     """
 
     query_id: UUID
@@ -249,6 +253,10 @@ class Decision:
     embedding_space: str = "none"
     reason: Reason
     detail: str = ""
+    candidate: str | None = None
+    experiment: str | None = None
+    arm_share: float | None = None
+    arm_unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

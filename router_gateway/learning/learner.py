@@ -6,8 +6,9 @@ import logging
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ class Learner:
     is learned twice where the processes share the snapshots, and nothing is lost when one is killed.
     """
 
-    def __init__(self, pupils: Sequence[Pupil], lease: Lease, settings: Learning) -> None:
+    def __init__(self, pupils: Mapping[str, Pupil], lease: Lease, settings: Learning) -> None:
         self._pupils = pupils
         self._lease = lease
         self._settings = settings
@@ -45,14 +46,22 @@ class Learner:
         `rows_min` takes the place of the configured one; with `refit` the policies learn anew from the whole ledger.
         Raises LedgerUnavailable; a policy that fails keeps none of the others from learning.
         """
-        for pupil in self._pupils:
+        pupils = self._pupils
+        for pupil in pupils.values():
             self._guarded(pupil, _followed)
         with self._lease.held(self._settings.lease_s) as ours:
             if not ours:
                 return {}
             least = self._settings.rows_min if rows_min is None else rows_min
             teach = partial(_taught, rows_min=least, refit=refit)
-            return {pupil.name: self._guarded(pupil, teach) for pupil in self._pupils}
+            return {name: self._guarded(pupil, teach) for name, pupil in pupils.items()}
+
+    def reassign(self, of: str, live: LivePolicy, snapshots: Snapshots, unfitted: Callable[[str], Policy]) -> None:
+        """Teach another policy in the place of the one called `of` from the next step on, as far as it was taught."""
+        self._pupils = {
+            name: replace(pupil, live=live, snapshots=snapshots, unfitted=unfitted) if name == of else pupil
+            for name, pupil in self._pupils.items()
+        }
 
     def counts(self) -> Mapping[tuple[str, ...], float]:
         """Steps by policy and outcome since the start; the policy is "all" where the step itself failed."""
@@ -81,7 +90,8 @@ class Learner:
             except Exception as error:  # a bug: the thread goes on
                 self._failed("all", _where(error))
             else:
-                if any(pupil.more and outcomes.get(pupil.name) != "failed" for pupil in self._pupils) and outcomes:
+                unread = [name for name, pupil in self._pupils.items() if pupil.more]
+                if outcomes and any(outcomes.get(name) != "failed" for name in unread):
                     pause_s = 0.0
 
     def _guarded(self, pupil: Pupil, work: Callable[[Pupil], Outcome]) -> Outcome:
@@ -113,8 +123,8 @@ def of(
     space : of the vectors that requests have; unfitted : builds a policy as configured, by name
     """
     lease = Lease(engine, "learner")
-    pupils = [
-        Pupil(
+    pupils = {
+        name: Pupil(
             live=policy,
             snapshots=snapshots,
             lessons=Lessons(engine),
@@ -123,8 +133,8 @@ def of(
             unfitted=unfitted,
             still_ours=lambda: lease.take(settings.lease_s),
         )
-        for policy in live.values()
-    ]
+        for name, policy in live.items()
+    }
     return Learner(pupils, lease, settings)
 
 

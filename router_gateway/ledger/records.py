@@ -38,11 +38,14 @@ JOURNALLED = (
     tables.feedback_revocations,
 )
 _COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
+_OF_A_CANDIDATE = ("candidate", "experiment", "arm_share", "arm_unit")
 _LATER_COLUMNS: Mapping[str, Row] = {
-    "decisions": {"expected_nusd": None},
+    "decisions": {"expected_nusd": None, **dict.fromkeys(_OF_A_CANDIDATE)},
     "attempts": {"provider_cost_nusd": None},
 }
-"""What a journal of an earlier version does not have: its rows are kept, though nobody knew these then."""
+"""What a journal of an earlier version does not have: its rows are kept, though nobody knew these then.
+
+Most decisions have nothing to do with a candidate; theirs are left out today as well."""
 _MONEY = ("cost_nusd", "provider_cost_nusd", "expected_nusd")
 _FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
 _USAGE = tuple(field.name for field in fields(Usage))
@@ -87,6 +90,8 @@ def decision_record(
         "expected_nusd": expected_nusd,
         "text": _clean(query.text[-TEXT_CHARS_MAX:], TEXT_CHARS_MAX) if store_text else None,
     }
+    if decision.candidate is not None or decision.experiment is not None:
+        row |= {name: getattr(decision, name) for name in _OF_A_CANDIDATE}
     return {"table": "decisions", "row": row}
 
 

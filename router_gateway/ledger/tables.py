@@ -7,62 +7,27 @@ feedback: the journal replays rows in any order and from several processes (docs
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Double,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
-    TypeDecorator,
     UniqueConstraint,
     Uuid,
     false,
+    text,
 )
 
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An instant: timezone-aware in, UTC-aware out, on SQLite (which stores none) and PostgreSQL alike."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Raise ValueError for a naive datetime: nobody knows which instant it names."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("an instant needs a timezone")
-        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-# SQLite numbers rows by itself only when the primary key is spelt INTEGER.
-_Sequence = BigInteger().with_variant(Integer(), "sqlite")
+from router_gateway.ledger import lifecycle_tables as lifecycle_tables  # of the same metadata
+from router_gateway.ledger.columns import Sequence, UtcDateTime
+from router_gateway.ledger.columns import metadata as metadata
 
 decisions = Table(
     "decisions",
@@ -91,9 +56,20 @@ decisions = Table(
     Column("detail", String, nullable=False),
     Column("text", String),  # only when `ledger.store_text`
     Column("expected_nusd", BigInteger),  # of the call at `endpoint`: what a call without an outcome is priced at
+    Column("candidate", String),  # that decided; null = the configured policy
+    Column("experiment", String),  # the candidate that is tried; the row is of its canary or of its control
+    Column("arm_share", Double),
+    Column("arm_unit", String),
     Index(None, "at"),
     Index(None, "tenant", "at"),
     Index(None, "session", "at"),
+    Index(
+        "ix_decisions_experiment",
+        "experiment",
+        "at",
+        sqlite_where=text("experiment IS NOT NULL"),
+        postgresql_where=text("experiment IS NOT NULL"),
+    ),
 )
 
 attempts = Table(
@@ -124,7 +100,7 @@ attempts = Table(
 feedback = Table(
     "feedback",
     metadata,
-    Column("seq", _Sequence, primary_key=True),  # order of commit: the learner's watermark
+    Column("seq", Sequence, primary_key=True),  # order of commit: the learner's watermark
     Column("id", Uuid, nullable=False),
     Column("query_id", Uuid, nullable=False),
     Column("at", UtcDateTime, nullable=False),
@@ -143,7 +119,7 @@ feedback = Table(
 comparisons = Table(
     "comparisons",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", Sequence, primary_key=True),
     Column("id", Uuid, nullable=False),
     Column("query_id", Uuid, nullable=False),
     Column("at", UtcDateTime, nullable=False),
@@ -177,7 +153,7 @@ judgements = Table(
 feedback_revocations = Table(
     "feedback_revocations",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", Sequence, primary_key=True),
     Column("id", Uuid, nullable=False),  # of the row of `feedback` or `comparisons` that is taken back
     Column("at", UtcDateTime, nullable=False),
     Column("tenant", String, nullable=False),
@@ -195,7 +171,7 @@ leases = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", Sequence, primary_key=True),
     Column("name", String, nullable=False),
     Column("version", Integer, nullable=False),
     Column("at", UtcDateTime, nullable=False),
@@ -208,7 +184,7 @@ snapshots = Table(
 settings = Table(
     "settings",
     metadata,
-    Column("seq", _Sequence, primary_key=True),
+    Column("seq", Sequence, primary_key=True),
     Column("key", String, nullable=False),
     Column("value", JSON, nullable=False),
     Column("author", String, nullable=False),

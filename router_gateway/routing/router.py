@@ -89,6 +89,8 @@ class Router:
     guard: Guard = field(default_factory=Guard)
     optimism: float = 0.0
     salt: str = ""
+    candidate: str | None = None
+    """Of docs/lifecycle.md: who is responsible for its decisions, None the configuration."""
 
     names: tuple[str, ...] = field(init=False, repr=False)
     """The pool's names, in the order of every E axis."""
@@ -187,6 +189,7 @@ class Router:
             embedding_space=self.space,
             reason=reason,
             detail="" if pair is None else pair.told(self.names),
+            candidate=self.candidate,
         )
         return self._held(query, decision)
 
@@ -215,6 +218,7 @@ class Router:
             worth_usd=query.preferences.worth_usd or self.worth_usd,
             reason=reason,
             detail=detail,
+            candidate=self.candidate if reason == "fallback:error" else None,
         )
 
     def _batch(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None) -> Queries:

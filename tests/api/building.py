@@ -48,10 +48,12 @@ from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.reads import DecisionRecord
 from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.lifecycle.rollout import Rollout
+from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
-from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
+from tests.api.following import Workshop, following
 from tests.databases import migrated_sqlite
 
 EASY = "What is the sum of two and three?"
@@ -121,6 +123,7 @@ class Site:
     live: Mapping[str, LivePolicy]
     auth: Authenticator
     missing: list[str]
+    rollout: Rollout
     client: httpx.AsyncClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -184,6 +187,7 @@ async def running(
     body_bytes_max: int = BODY_BYTES_MAX,
     requests_in_flight_max: int = 100,
     judging: Judging = _NO_JUDGE,
+    lifecycle: Lifecycle | None = None,
 ) -> AsyncIterator[Site]:
     """Serve a gateway whose state is in `directory`. `over_http` asks the endpoints at their `base_url`.
 
@@ -211,19 +215,12 @@ async def running(
     meter, echo, keys, missing = PrometheusMeter(pool), EchoUpstream(echoes), Keys(ledger.engine), []
     by_name = {each.name: each for each in pool}
     upstreams = {"openai": PassthroughUpstream(PROVIDER_KEYS) if over_http else echo}
+    workshop = Workshop(endpoints=pool, live=live, cost=cost, rule=rule or Greedy(), space=encoder.space)
+    routers = {name: workshop.router(policy, {}, None) for name, policy in live.items()}
+    rollout = following(ledger, directory, routers, workshop, lifecycle or Lifecycle())
     gateway = Gateway(
-        routers={
-            name: Router(
-                endpoints=pool,
-                default_endpoint=pool[1].name if len(pool) > 1 else pool[0].name,
-                live=policy.current,
-                cost=cost,
-                rule=rule or Greedy(),
-                space=encoder.space,
-                worth_usd=0.02,
-            )
-            for name, policy in live.items()
-        },
+        routers=routers,
+        rollout=rollout,
         default_policy=next(iter(live)),
         batcher=Batcher(encoder),
         dispatcher=FallbackDispatcher(by_name, upstreams),
@@ -260,6 +257,7 @@ async def running(
             live=live,
             auth=parts.auth,
             missing=missing,
+            rollout=rollout,
         )
         async with site.client:
             yield site
