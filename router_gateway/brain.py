@@ -22,8 +22,10 @@ from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
 from router_gateway.learning.snapshots import Snapshots
+from router_gateway.learning.standing import Standing
 from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
 from router_gateway.routing.guard import Guard
+from router_gateway.routing.newcomers import Newcomers
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
 
@@ -93,6 +95,7 @@ class Brain:
     embedder: Embedder = field(init=False)
     cost: TokenPriceCost | TokenLengthCost = field(init=False)
     live: dict[str, LivePolicy] = field(init=False, default_factory=dict)
+    newcomers: Newcomers | None = None
 
     def __post_init__(self) -> None:
         self.embedder = build_embedder(self.config)
@@ -166,12 +169,23 @@ class Brain:
             worth_usd=config.worth_usd,
             guard=build_guard(config),
             optimism=config.optimism,
+            newcomers=self.newcomers,
             candidate=candidate,
         )
 
     def configured(self, policy: str) -> LivePolicy:
         """The policy as configured, whatever serves in its place."""
         return self.live[policy]
+
+    def never_trained(self) -> tuple[str, ...]:
+        """Endpoints that the default policy knows from the ledger alone, if at all; the default endpoint is not one."""
+        serving = self.live[self.config.policy.name].current()
+        trained = {self.config.default_endpoint}
+        manifest = self.snapshots.manifest(serving.name, serving.version) if serving.version else None
+        base = None if manifest is None else Standing.of(manifest).base
+        if base is not None and (first := self.snapshots.manifest(serving.name, base)) is not None:
+            trained |= set(first.provenance.endpoints)
+        return tuple(endpoint.name for endpoint in self.endpoints if endpoint.name not in trained)
 
     def learner(self, engine: Any) -> Learner:
         """Who teaches the live policies what the ledger's database knows."""

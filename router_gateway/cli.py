@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import auditing, budgeting, evaluating, releasing, teaching, training, tuning
+from router_gateway import auditing, budgeting, evaluating, onboarding, releasing, teaching, training, tuning
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -315,6 +315,7 @@ app.command("audit")(auditing.command(_source))
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))
+app.command("onboard")(onboarding.command(_progress, _source))
 app.add_typer(budgeting.verbs(_source), name="budgets")
 app.add_typer(releasing.verbs(_source), name="lifecycle")
 train_app.command("encoder")(training.command(_progress))

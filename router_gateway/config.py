@@ -25,6 +25,7 @@ from router_gateway.grading.settings import problems as judging_problems
 from router_gateway.learning.settings import Learning
 from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.presets import PresetSource
+from router_gateway.routing.newcomers import NewcomerSettings
 
 _ENV_PREFIX = "ROUTER_GATEWAY__"
 _USERINFO = re.compile(r"//[^/\s\"@]*@")
@@ -160,6 +161,7 @@ class Config(BaseSettings):
     dispatch: Dispatch = Dispatch()
     budgets: Budgets = Budgets()
     learning: Learning = Learning()
+    newcomers: NewcomerSettings | None = None
     judging: Judging = Judging()
     lifecycle: Lifecycle = Lifecycle()
     replay: Replay | None = None

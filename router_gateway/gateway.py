@@ -11,12 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
-from uuid import UUID
 
 import numpy as np
 
-from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, LedgerFull, NotFound, RequestError
 from router_gateway.core.money import usd_to_nusd
 from router_gateway.core.pace import Pace
@@ -34,13 +31,17 @@ from router_gateway.core.types import (
     Query,
     Reason,
 )
-from router_gateway.dispatch.answer import Answer
 from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.route_model import RouteModel
 from router_gateway.dispatch.upstream import Call
 from router_gateway.embedding.batcher import Batcher
+from router_gateway.exchange import Ask as Ask
+from router_gateway.exchange import Meter as Meter
+from router_gateway.exchange import Served as Served
+from router_gateway.exchange import Timings as Timings
 from router_gateway.ledger.budget_keeper import BudgetKeeper, Hold
 from router_gateway.ledger.ledger import Ledger
+from router_gateway.ledger.newcomers import NewcomerWatch
 from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.routing.router import Router
 
@@ -56,52 +57,6 @@ def log_failure(what: str, error: BaseException) -> None:
     """Log where an unforeseen error came from, without its message: that may quote a prompt."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: %s\n%s", what, type(error).__name__, where)
-
-
-class Meter(Protocol):
-    """Counts what happens; see api/metrics.py."""
-
-    def decided(self, decision: Decision, timings: Timings) -> None: ...
-
-    def attempted(self, attempt: Attempt) -> None: ...
-
-    def said(self, feedback: Feedback | Comparison) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One parsed request. `policy` names the router to use, None the default one; `key_id` the caller's API key."""
-
-    query: Query
-    body: Body
-    requested_model: str
-    policy: str | None = None
-    stream: bool = False
-    wants_usage: bool = False
-    deadline_s: float | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    key_id: UUID | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Timings:
-    """Milliseconds: before the upstream was asked (`overhead_ms` in all), and until its first content."""
-
-    embed_ms: float = 0.0
-    route_ms: float = 0.0
-    overhead_ms: float = 0.0
-    upstream_ms: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """An answer under way, with the decision behind it; `attempts` grows as tries end."""
-
-    decision: Decision
-    vector: Floats | None
-    answer: Answer
-    attempts: list[Attempt]
-    timings: Timings
 
 
 class _InService:
@@ -136,6 +91,7 @@ class Gateway:
     budgets: BudgetKeeper | None = None
     rollout: Rollout | None = None
     """Who tries which candidate; it changes `routers` in place."""
+    newcomers: NewcomerWatch | None = None
 
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
@@ -177,6 +133,19 @@ class Gateway:
         """
         started = time.perf_counter()
         decision, vector, timings = await self.decide(ask, served=True)
+        return await self.carry_out(ask, decision, vector, timings, started=started, decided=decided)
+
+    async def carry_out(
+        self,
+        ask: Ask,
+        decision: Decision,
+        vector: Floats | None,
+        timings: Timings,
+        *,
+        started: float,
+        decided: Callable[[Decision], None] = lambda _: None,
+    ) -> Served:
+        """What `answer` does once it is decided; `started` is the `time.perf_counter` when the request came."""
         await self.ledger.wait_for_room(_ROOM_WAIT_S)
         hold = await self._set_aside(ask, decision)
         try:
@@ -346,8 +315,9 @@ class Gateway:
                 await model.aclose()
         finally:  # whatever failed to close, what was spent is written down
             self._routing_threads.shutdown(wait=False, cancel_futures=True)
-            if self.budgets is not None:
-                await asyncio.to_thread(self.budgets.close)
+            for watch in (self.newcomers, self.budgets):
+                if watch is not None:
+                    await asyncio.to_thread(watch.close)
             await asyncio.to_thread(self.ledger.close)
 
     def _settle(self, attempts: list[Attempt], hold: Hold | None, attempt: Attempt) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from router_gateway.ledger.budget_keeper import BudgetKeeper
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
+    from router_gateway.ledger.newcomers import NewcomerWatch
     from router_gateway.lifecycle.desk import Desk
     from router_gateway.lifecycle.judge import Judge
     from router_gateway.lifecycle.rollout import Rollout
@@ -177,6 +178,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
     ledger = open_ledger(config)
     _load(brain, ledger, progress)
+    newcomers = _watch_newcomers(brain, ledger)
     meter = PrometheusMeter(brain.endpoints)
     translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
     upstreams: dict[WireProtocol, Upstream] = {"openai": PassthroughUpstream(secrets), "litellm": translating}
@@ -196,6 +198,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         routing_deadline_ms=config.server.routing_deadline_ms,
         learns_output_tokens=config.learn_output_tokens,
         budgets=_open_budgets(config, ledger, pool),
+        newcomers=newcomers,
     )
     keys = Keys(ledger.engine)
     parts = Parts(
@@ -222,6 +225,26 @@ def _load(brain: Brain, ledger: Ledger, progress: Progress) -> None:
     if brain.config.learn_output_tokens and isinstance(brain.cost, TokenPriceCost):
         for name, means in ledger.output_tokens().items():
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
+
+
+def _watch_newcomers(brain: Brain, ledger: Ledger) -> NewcomerWatch | None:
+    """Who counts what is known of endpoints that were not there when the policy was trained."""
+    from router_gateway.ledger.newcomers import NewcomerWatch
+    from router_gateway.routing.newcomers import Newcomers
+
+    settings = brain.config.newcomers
+    if settings is None or not (candidates := brain.never_trained()):
+        return None
+    watch = NewcomerWatch(
+        ledger.engine,
+        candidates,
+        outcomes_min=settings.outcomes_min,
+        requests_max=settings.requests_max,
+        refresh_s=settings.refresh_s,
+    )
+    watch.start()
+    brain.newcomers = Newcomers(share=settings.share, names=watch.names)
+    return watch
 
 
 def _batcher(brain: Brain) -> Batcher:

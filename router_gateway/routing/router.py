@@ -25,6 +25,7 @@ from router_gateway.core.types import (
 from router_gateway.routing.choice import best, drawn, ranked
 from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
 from router_gateway.routing.guard import Guard
+from router_gateway.routing.newcomers import Newcomers, with_newcomers
 from router_gateway.routing.threshold import RULE, Duel, duel
 
 _SOLE_REASON: dict[str, Reason] = {
@@ -91,6 +92,7 @@ class Router:
     salt: str = ""
     candidate: str | None = None
     """Of docs/lifecycle.md: who is responsible for its decisions, None the configuration."""
+    newcomers: Newcomers | None = None
 
     names: tuple[str, ...] = field(init=False, repr=False)
     """The pool's names, in the order of every E axis."""
@@ -152,7 +154,7 @@ class Router:
         admitted = self._admitted(seen, value)
         if self.optimism:
             value = value + self.optimism * scores.stddev
-        probability = self._probabilities(value, seen.columns, admitted)
+        probability = self._probabilities(value, seen, admitted)
         for row, pair in seen.duels.items():  # neither dial nor guard has a say
             admitted[row], probability[row] = seen.eligible[row], 0.0
             probability[row, pair.chosen] = 1.0
@@ -247,11 +249,21 @@ class Router:
         admitted = seen.eligible & self.guard.admits(value, seen.scores.stddev, self._default)
         return np.where(admitted.any(axis=1, keepdims=True), admitted, seen.eligible)
 
-    def _probabilities(self, value: Floats, columns: Ints, admitted: Bools) -> Floats:
+    def _probabilities(self, value: Floats, seen: Assessment, admitted: Bools) -> Floats:
         """The rule sees columns cheapest first; what it says is put back in the pool's order."""
-        row = np.arange(len(value))[:, None]
+        row, columns = np.arange(len(value))[:, None], seen.columns
         probability = np.empty(value.shape)
-        probability[row, columns] = self.rule.probabilities(value[row, columns], admitted[row, columns])
+        if self.newcomers is None or not (names := self.newcomers.names()):
+            probability[row, columns] = self.rule.probabilities(value[row, columns], admitted[row, columns])
+            return probability
+        probability[row, columns] = with_newcomers(
+            self.rule,
+            value[row, columns],
+            admitted=admitted[row, columns],
+            eligible=seen.eligible[row, columns],
+            new=np.array([name in names for name in self.names])[columns],
+            share=self.newcomers.share,
+        )
         return probability
 
     def _reason(

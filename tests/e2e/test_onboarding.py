@@ -1,0 +1,77 @@
+"""A new endpoint through the real processes: asked, graded, placed, and known to the gateway that serves meanwhile."""
+
+import re
+import subprocess
+
+from router_gateway.ledger.tables import attempts, decisions, feedback
+from tests.e2e import process, quiz, world
+from tests.e2e.test_learning import policy_of
+from tests.e2e.test_lifecycle import HASHING, ask, eventually
+
+LEARNING = {"interval_s": 0.1, "rows_min": 3, "settle_s": 0, "held_out_share": 0}
+COST_NUSD = quiz.TOKENS_INPUT * 2_000 + quiz.TOKENS_OUTPUT * 8_000  # at the prices of world.endpoint
+
+
+def onboard(directory, config, *options):
+    command = [process.PROGRAM, "onboard", "newcomer", "--config", config, "--half-width", "0.2", *options]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_newcomer_is_placed_while_the_gateway_serves(tmp_path):
+    world.write_outcomes(tmp_path / "outcomes.jsonl")
+    with quiz.taking(0.7) as pupil:
+        pool = [world.endpoint(name, "replay") for name in world.PRICES]
+        pool.append(world.endpoint("newcomer", pupil.base_url))
+        config = world.write_config(tmp_path, pool, learning=LEARNING, **HASHING)
+        gateway = process.start(tmp_path, "--config", str(config))
+        ledger = world.LedgerRows(f"sqlite:///{tmp_path}/state/ledger.db")
+
+        code, said, _ = onboard(tmp_path, config, "--dry-run", "--probes", "60")
+        assert code == 0
+        assert "60 without an answer yet" in said
+        assert not pupil.asked
+        assert not ledger.all(decisions)
+
+        # The money lasts for some of them only: it is never exceeded, and nothing is asked twice.
+        code, _, errors = onboard(tmp_path, config, "--probes", "60", "--max-usd", "0.008", "--max-tokens", "100")
+        assert code == 3, errors
+        assert "might exceed --max-usd" in errors
+        some = len(pupil.asked)
+        assert 0 < some < 60
+        assert sum(row["cost_nusd"] for row in ledger.all(attempts)) == some * COST_NUSD <= 8_000_000
+        code, said, errors = onboard(tmp_path, config, "--probes", "60", "--max-tokens", "100")
+        assert code == 0, errors
+        assert f"{60 - some} without an answer yet" in said
+        assert len(pupil.asked) == len(set(pupil.asked)) == 60
+        code, said, _ = onboard(tmp_path, config, "--probes", "60")
+        assert (code, len(pupil.asked)) == (0, 60)
+        assert "0 without an answer yet" in said
+
+        # The ledger agrees with the endpoint, and says what these calls were.
+        assert sum(row["cost_nusd"] for row in ledger.all(attempts)) == 60 * COST_NUSD
+        assert {(row["requested_model"], row["reason"], row["propensity"]) for row in ledger.all(decisions)} == {
+            ("onboard", "pinned", 0.0)
+        }
+        graded = ledger.all(feedback)
+        assert {row["source"] for row in graded} == {"verifier"}
+        assert sum(row["quality"] for row in graded) == sum(prompt in pupil.right for prompt in pupil.asked)
+
+        # It stands where it truly is, and the gateway that served all the while knows it now.
+        [line] = [line for line in said.splitlines() if "newcomer" in line]
+        mean, low, high = map(float, re.search(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)", line).groups())
+        assert low <= pupil.accuracy <= high
+        assert low <= mean <= high
+        assert eventually(lambda: policy_of(ask(gateway, "What is 6 times 7?"))[1] > 1, within_s=30)
+        assert gateway.stop() == 0
+        assert "Traceback" not in gateway.errors()
+        shown = subprocess.run(
+            [process.PROGRAM, "explain", "What is 47 + 86?", "--config", config],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout
+        [newcomer] = [line for line in shown.splitlines() if "newcomer" in line]
+        assert "0.500" not in newcomer.split("│")[2]  # no longer what nobody knows anything of
