@@ -88,7 +88,7 @@ ONLINE_PEERS := paretobandit==0.1.1 mabwiser==2.7.4
 evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES='FILE ...' to choose)
 	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation \
 	  $(if $(WHOLE),--policies $(subst $(space),$(comma),$(strip $(POLICIES))) --pictures docs/images --tables docs/benchmarks.md) $(ARGS)
-	$(if $(WHOLE),@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json)
+	$(if $(WHOLE),@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json && $(BIN)/python -P benchmarks/seed_systems.py)
 
 conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
 	@$(BIN)/python -P benchmarks/conformal.py $(ARGS)
