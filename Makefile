@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
+.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -109,6 +109,12 @@ bench: $(VENV)/.installed ## Measure speed beside other proxies, a quarter of an
 online: $(VENV)/.installed ## Learn under a budget on one stream with the field's bandits (installs them beside the product)
 	@$(BIN)/python -c 'import mabwiser, pareto_bandit' 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt $(ONLINE_PEERS)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/online.py $(ARGS)
+
+ope: $(VENV)/.installed ## Check that off-policy estimates tell the truth, on logs drawn from recorded outcomes
+	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/ope.py $(ARGS)
+
+forecast: $(VENV)/.installed ## Count how often the band of a forecast holds what came, on simulated traffic
+	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/forecast.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import auditing, budgeting, evaluating, onboarding, releasing, teaching, training, tuning
+from router_gateway import (
+    auditing,
+    budgeting,
+    evaluating,
+    forecasting,
+    onboarding,
+    releasing,
+    teaching,
+    training,
+    tuning,
+)
 from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -312,6 +322,7 @@ def _type_of(schema: dict[str, Any]) -> str:
 
 
 app.command("audit")(auditing.command(_source))
+app.command("forecast")(forecasting.command(_source))
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))

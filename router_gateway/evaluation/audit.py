@@ -15,7 +15,7 @@ import numpy as np
 
 from router_gateway.core.errors import DataError, GatewayError
 from router_gateway.core.protocols import Policy
-from router_gateway.core.types import Floats, Ints, NamedPolicy
+from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
 from router_gateway.evaluation.audit_result import AuditResult, Traffic
 from router_gateway.evaluation.audit_standing import Compared, compare
 from router_gateway.evaluation.logged_models import cross_fitted
@@ -77,7 +77,7 @@ def audit(engine: Any, installation: Installation, question: Question) -> AuditR
     """
     name = question.policy or installation.policy
     label = name if question.version is None else f"{name}@{question.version}"
-    candidate = _snapshot(installation, name, question.version) if question.version is not None else None
+    candidate = candidate_of(installation, question)
     unfitted = installation.unfitted(name) if candidate is None else None
     decided = read_decided(
         engine,
@@ -121,9 +121,20 @@ class Candidate:
     learned: standing.Standing | None
 
 
-def _snapshot(installation: Installation, name: str, version: int | None) -> Candidate:
-    named, manifest = installation.snapshots.load(name, version)
+def candidate_of(installation: Installation, question: Question) -> Candidate | None:
+    """The snapshot asked about; None where a policy is to be fitted anew. Raises SnapshotMismatch, UnknownPolicy."""
+    if question.version is None:
+        return None
+    named, manifest = installation.snapshots.load(question.policy or installation.policy, question.version)
     return Candidate(named=named, learned=standing.Standing.of(manifest))
+
+
+def unread(outcomes: LoggedOutcomes, candidate: Candidate) -> tuple[Bools, int]:
+    """Bool (N,), decisions of sessions of which the candidate has learned nothing; and how many it has learned from."""
+    reached = standing.Standing().reached if candidate.learned is None else candidate.learned.reached
+    read = (outcomes.first_said <= np.array([reached.feedback, reached.comparisons])).any(axis=1)
+    known = {outcomes.sessions[i] for i in np.flatnonzero(read)}
+    return np.array([session not in known for session in outcomes.sessions], dtype=bool), int(read.sum())
 
 
 def _parts(
@@ -133,14 +144,11 @@ def _parts(
     learned, asked = halves(outcomes, seed)
     if candidate is None or candidate.learned is None:
         return learned, asked, []
-    reached = candidate.learned.reached
-    read = (outcomes.first_said <= np.array([reached.feedback, reached.comparisons])).any(axis=1)
-    known = {outcomes.sessions[i] for i in np.flatnonzero(read)}
-    fresh = np.array([session not in known for session in outcomes.sessions], dtype=bool)
+    fresh, read = unread(outcomes, candidate)
     seen, new = np.flatnonzero(~fresh), np.flatnonzero(fresh & outcomes.random)
     if len(seen) < DECISIONS_MIN:  # it learned elsewhere: what it is compared with still needs rows of its own
         return learned, asked[fresh[asked]], [f"{label} has learned nothing of this ledger: valued on half of it"]
-    told = f"{label} has learned from {int(read.sum())} of these decisions: valued on the draws of sessions since"
+    told = f"{label} has learned from {read} of these decisions: valued on the draws of sessions since"
     return seen, new, [told]
 
 

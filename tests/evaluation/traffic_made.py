@@ -11,6 +11,7 @@ from sqlalchemy import Engine, insert
 
 from router_gateway.core.protocols import Rule
 from router_gateway.ledger.tables import attempts, decisions, feedback
+from router_gateway.ledger.totals import book
 from router_gateway.routing.rules import EpsilonGreedy
 
 ENDPOINTS = ("small", "mid", "large")
@@ -23,6 +24,7 @@ class World:
     """Two kinds of request, even and odd; quality : chance of a good answer, by kind and endpoint.
 
     believed : what the logger thinks of the endpoints; per_session : requests of one kind in a row
+    pinned : every other pair of sessions named its endpoint, so that nothing was drawn
     """
 
     quality: dict[str, tuple[float, float, float]] = field(
@@ -31,6 +33,7 @@ class World:
     believed: tuple[float, float, float] = (0.5, 0.9, 0.6)
     worth_usd: float = 0.01
     per_session: int = 2
+    pinned: bool = False
     rated_share: float = 1.0
     rule: Rule = field(default_factory=lambda: EpsilonGreedy(epsilon=0.6))
 
@@ -55,13 +58,15 @@ def fill(
     for number, query_id in enumerate(ids):
         session, at = number // world.per_session, newest - timedelta(seconds=apart_s * (count - 1 - number))
         kind = ("even", "odd")[session % 2]
+        pinned = world.pinned and session // 2 % 2
         drawn = int(rng.choice(3, p=probability))
         name = ENDPOINTS[drawn]
         vector = np.array([1.0, 0.0] if kind == "even" else [0.0, 1.0]) + rng.normal(0, 0.05, 2)
         rows[0].append(
             {
                 "query_id": query_id, "at": at, "tenant": "default", "session": f"s{seed}-{session}",
-                "requested_model": "auto", "endpoint": name, "order": [name], "propensity": probability[drawn],
+                "requested_model": "auto", "endpoint": name, "order": [name],
+                "propensity": 0.0 if pinned else probability[drawn],
                 "endpoints": ENDPOINTS, "quality": world.believed, "stddev": (0.1,) * 3, "cost_usd": COST_USD.tolist(),
                 "probability": probability.tolist(), "eligible": [True] * 3, "policy": "knn@1", "rule": world.rule.name,
                 "worth_usd": world.worth_usd, "embedding_space": "made", "reason": "scored", "detail": "",
@@ -73,7 +78,13 @@ def fill(
         usage |= {"tokens_output": 200, "tokens_reasoning": 0}
         rows[1].append(
             {"query_id": query_id, "number": 1, "at": at, "endpoint": name, "status": 200, "cost_nusd": cost_nusd}
-            | {"cost_estimated": False, "latency_ms": 100.0, "first_byte_ms": 10.0}
+            | {
+                "cost_estimated": False,
+                "provider_cost_nusd": None,
+                "error": None,
+                "latency_ms": 100.0,
+                "first_byte_ms": 10.0,
+            }
             | usage
         )
         if rng.random() < world.rated_share:
@@ -83,4 +94,5 @@ def fill(
     with engine.begin() as connection:
         for table, own in zip((decisions, attempts, feedback), rows, strict=True):
             connection.execute(insert(table), own)
+        book(connection, rows[0], rows[1])
     return ids
