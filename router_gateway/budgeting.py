@@ -48,7 +48,7 @@ def verbs(source: Source) -> typer.Typer:
         from router_gateway.ledger.budgets import Budgets
 
         limit_nusd = parse_usd(limit)
-        with _database(source(config, demo)) as engine:
+        with database_of(source(config, demo)) as engine:
             scope, subject = _subject(engine, tenant, key)
             budget = Budgets(engine).set(scope, subject, cast(Period, per), limit_nusd)
         typer.echo(f"{budget.label}: {_usd(budget.limit_nusd)} USD")
@@ -62,7 +62,7 @@ def verbs(source: Source) -> typer.Typer:
         from router_gateway.ledger.budgets import Budgets
 
         now = datetime.now(UTC)
-        with _database(source(config, demo)) as engine:
+        with database_of(source(config, demo)) as engine:
             states = Budgets(engine).states(now)
         table = Table("budget", "limit USD", "spent USD", "set aside USD", "left", "renews (UTC)", title="Budgets")
         for state in states:
@@ -76,7 +76,7 @@ def verbs(source: Source) -> typer.Typer:
         """Lift a budget."""
         from router_gateway.ledger.budgets import Budgets
 
-        with _database(source(config, demo)) as engine:
+        with database_of(source(config, demo)) as engine:
             scope, subject = _subject(engine, tenant, key)
             Budgets(engine).remove(scope, subject, cast(Period, per))
         typer.echo("removed")
@@ -99,7 +99,8 @@ def parse_usd(said: str) -> int:
 
 
 @contextmanager
-def _database(source: Path | None) -> Iterator[Any]:
+def database_of(source: Path | None) -> Iterator[Any]:
+    """The migrated database of a configuration."""
     from router_gateway import config as configuration
     from router_gateway.ledger.engine import migrate
     from router_gateway.wiring import database

@@ -18,7 +18,9 @@ from router_gateway import (
     evaluating,
     forecasting,
     onboarding,
+    pruning,
     releasing,
+    reporting,
     teaching,
     training,
     tuning,
@@ -38,7 +40,7 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
-ledger_app = typer.Typer(help="The ledger's rows: export.", no_args_is_help=True)
+ledger_app = typer.Typer(help="The ledger's rows: export, prune, forget.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 
 train_app = typer.Typer(cls=training.PoliciesByDefault, help="Learn from recorded outcomes: policies, or an encoder.")
@@ -162,21 +164,6 @@ def migrate(config: ConfigOption = None, demo: DemoOption = False) -> None:
     loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     run(loaded.ledger_url)
     typer.echo("the ledger's schema is current")
-
-
-@app.command()
-def report(
-    by: Annotated[str, typer.Option(help="endpoint, day or tenant.")] = "endpoint",
-    config: ConfigOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Spend, quality and latency from the ledger."""
-    from rich.console import Console
-
-    from router_gateway.checking import report_rows
-
-    columns, rows = report_rows(_load(config, demo), by)
-    Console().print(_table(f"Ledger by {by}", columns, rows))
 
 
 @ledger_app.command("export")
@@ -329,6 +316,8 @@ app.command("learn")(teaching.command(_progress, _source))
 app.command("onboard")(onboarding.command(_progress, _source))
 app.add_typer(budgeting.verbs(_source), name="budgets")
 app.add_typer(releasing.verbs(_source), name="lifecycle")
+app.add_typer(reporting.verbs(_source), name="report")
+pruning.add(ledger_app, _source)
 train_app.command("encoder")(training.command(_progress))
 
 
