@@ -1,4 +1,4 @@
-"""The verbs `report`, `report reconcile` and `report reprice`: read-only views of the ledger's money."""
+"""The verbs `report`, `report reconcile`, `report reprice` and `report judges`: read-only views of the ledger."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router_gateway import appraising
 from router_gateway.budgeting import ConfigFile, Demo, parse_usd
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.money import NUSD_PER_USD
@@ -58,6 +59,7 @@ def verbs(source: Source) -> typer.Typer:
             columns, rows = report_rows(_load(source, config, demo), by)
             _print_table(f"Ledger by {by}", columns, rows)
 
+    app.command("judges")(appraising.command(source))
     _add_reconcile(app, source)
     _add_reprice(app, source)
     return app

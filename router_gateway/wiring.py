@@ -212,6 +212,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         stream_ping_s=config.server.stream_ping_s,
         started_at=int(datetime.now(UTC).timestamp()),
         settings=config.shown(),
+        truth=config.learning.truth,
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )

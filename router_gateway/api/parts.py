@@ -12,13 +12,18 @@ from router_gateway.api.auth import Authenticator
 from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
+from router_gateway.core.types import FeedbackSource
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
+from router_gateway.learning.settings import Learning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets."""
+    """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets.
+
+    `truth` are the sources of feedback that judges are measured against.
+    """
 
     gateway: Gateway
     grader: Grader
@@ -31,6 +36,7 @@ class Parts:
     started_at: int
     before_serving: Sequence[Callable[[], Awaitable[None]]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    truth: Sequence[FeedbackSource] = Learning().truth
 
 
 def parts_of(request: Request) -> Parts:

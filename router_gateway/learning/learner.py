@@ -16,14 +16,18 @@ from router_gateway.core.errors import GatewayError, LedgerUnavailable
 from router_gateway.core.protocols import Policy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.pupil import Outcome, Pupil
+from router_gateway.learning.recalibration import JudgeCorrection
 from router_gateway.learning.settings import Learning
 from router_gateway.learning.snapshots import Snapshots
+from router_gateway.ledger.judged import read_graded
 from router_gateway.ledger.leases import Lease
 from router_gateway.ledger.lessons import Lessons
 
 log = logging.getLogger(__name__)
 
 _JOIN_S = 10.0
+_PAIRS_READ_MAX = 20_000
+"""Newest words of judges, and of the truth, from which the judges' bias is measured."""
 
 
 class Learner:
@@ -34,10 +38,13 @@ class Learner:
     is learned twice where the processes share the snapshots, and nothing is lost when one is killed.
     """
 
-    def __init__(self, pupils: Mapping[str, Pupil], lease: Lease, settings: Learning) -> None:
+    def __init__(
+        self, pupils: Mapping[str, Pupil], lease: Lease, settings: Learning, correction: JudgeCorrection | None = None
+    ) -> None:
         self._pupils = pupils
         self._lease = lease
         self._settings = settings
+        self._correction = correction
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def step(self, *, rows_min: int | None = None, refit: bool = False) -> Mapping[str, Outcome]:
@@ -49,6 +56,8 @@ class Learner:
         pupils = self._pupils
         for pupil in pupils.values():
             self._guarded(pupil, _followed)
+        if self._correction is not None:
+            self._correction.renew()
         with self._lease.held(self._settings.lease_s) as ours:
             if not ours:
                 return {}
@@ -123,6 +132,10 @@ def of(
     space : of the vectors that requests have; unfitted : builds a policy as configured, by name
     """
     lease = Lease(engine, "learner")
+    correction = None
+    if settings.corrects_judges:
+        read = partial(read_graded, engine, settings.truth, rows_max=_PAIRS_READ_MAX)
+        correction = JudgeCorrection(read, prior=settings.judge_prior)
     pupils = {
         name: Pupil(
             live=policy,
@@ -132,10 +145,11 @@ def of(
             settings=settings,
             unfitted=unfitted,
             still_ours=lambda: lease.take(settings.lease_s),
+            correction=correction,
         )
         for name, policy in live.items()
     }
-    return Learner(pupils, lease, settings)
+    return Learner(pupils, lease, settings, correction)
 
 
 def _followed(pupil: Pupil) -> Outcome:

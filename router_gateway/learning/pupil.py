@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from router_gateway.core.types import NamedPolicy
 from router_gateway.learning.gate import judge
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Provenance
+from router_gateway.learning.recalibration import JudgeCorrection
 from router_gateway.learning.settings import Learning
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.learning.standing import Standing
@@ -52,6 +54,7 @@ class Pupil:
     """A live policy, its snapshots and the ledger it learns from. Used by one thread.
 
     unfitted : builds the policy as configured, for one that has never learned
+    correction : what judges' scores are worth, None for as they were said
     still_ours : whether nobody else has begun to learn meanwhile; asked just before saving
     """
 
@@ -62,6 +65,7 @@ class Pupil:
     settings: Learning
     unfitted: Callable[[str], Policy]
     still_ours: Callable[[], bool]
+    correction: JudgeCorrection | None = None
     more: bool = field(default=False, init=False)
     """Whether the last piece was full: there is more to learn at once."""
 
@@ -167,7 +171,12 @@ class Pupil:
 
     def _lesson(self, since: Watermark, rows_max: int, chosen: Callable[[UUID], bool]) -> Lesson:
         return self.lessons.read(
-            since, embedding_space=self.space, rows_max=rows_max, settle_s=self.settings.settle_s, chosen=chosen
+            since,
+            embedding_space=self.space,
+            rows_max=rows_max,
+            settle_s=self.settings.settle_s,
+            chosen=chosen,
+            quality=attrgetter("quality") if self.correction is None else self.correction.quality,
         )
 
     def _teach(self, policy: Policy | None, taught: Experience) -> Policy | None:

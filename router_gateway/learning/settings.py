@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from router_gateway.core.types import FeedbackSource
+
 
 class Learning(BaseModel):
     """Bounds and pace of the learner. Rows are rows of feedback; `_s` are seconds.
@@ -18,6 +20,9 @@ class Learning(BaseModel):
     judged_rows_max : newest rows among which the held-out ones are looked for
     judged_min : fewer held-out rows judge nothing
     z : standard errors by which a new snapshot must be worse to be refused
+    truth : sources of feedback that judges are measured against, the first that spoke of an answer counts
+    corrects_judges : whether judges' scores are learned less their bias against the truth
+    judge_prior : how many pairs of score and truth weigh as much as believing the score
     lease_s : how long a killed learner keeps the others waiting; longer than a step takes
     """
 
@@ -34,4 +39,7 @@ class Learning(BaseModel):
     judged_rows_max: int = Field(5_000, ge=1, le=100_000)
     judged_min: int = Field(20, ge=2)
     z: float = Field(2.0, ge=0, le=10)
+    truth: tuple[FeedbackSource, ...] = ("label", "verifier", "user")
+    corrects_judges: bool = True
+    judge_prior: float = Field(20.0, gt=0, le=1_000_000)
     lease_s: float = Field(300.0, ge=1, le=86_400)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Select, and_, or_, select
 
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Floats
 from router_gateway.ledger.connections import reading
@@ -114,8 +115,8 @@ def _page(
 ) -> Select[Any]:
     now = datetime.now(UTC)
     conditions = [decisions.c.at <= now] if since is None else [decisions.c.at <= now, decisions.c.at >= since]
-    if tenant is not None:
-        conditions.append(decisions.c.tenant == tenant)
+    # judges' calls and second answers are the gateway's own: nobody's request was routed there
+    conditions.append(decisions.c.tenant != JUDGING_TENANT if tenant is None else decisions.c.tenant == tenant)
     if rated_only:
         conditions.append(select(feedback.c.seq).where(feedback.c.query_id == decisions.c.query_id).exists())
     if before is not None:  # where the last page ended: cheap at any depth, unlike an offset

@@ -7,8 +7,9 @@ back counts as never said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from router_gateway.core.types import Floats, Ints, Queries
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.reads import answering_attempt
 from router_gateway.ledger.records import unpack
-from router_gateway.ledger.tables import attempts, comparisons, decisions, feedback, feedback_revocations
+from router_gateway.ledger.tables import attempts, comparisons, decisions, feedback, feedback_revocations, judgements
 
 Rows = Sequence[Row[Any]]
 
@@ -53,6 +54,7 @@ def outcomes_past(watermark: int, rows_max: int) -> Select[Any]:
             said.c.quality,
             said.c.source,
             said.c.turn,
+            judgements.c.judge,
             feedback_revocations.c.id.is_not(None).label("revoked"),
             and_(decisions.c.query_id.is_not(None), attempts.c.query_id.is_not(None)).label("complete"),
             decisions.c.endpoint.label("drawn"),
@@ -66,6 +68,7 @@ def outcomes_past(watermark: int, rows_max: int) -> Select[Any]:
         )
         .select_from(said)
         .outerjoin(feedback_revocations, feedback_revocations.c.id == said.c.id)
+        .outerjoin(judgements, judgements.c.id == said.c.id)
         .outerjoin(decisions, decisions.c.query_id == said.c.query_id)
         .outerjoin(last, last.c.query_id == said.c.query_id)
         .outerjoin(attempts, answered)
@@ -116,8 +119,13 @@ def of_space(rows: Rows, space: str) -> list[Row[Any]]:
     return [row for row in rows if row.embedding is not None and row.embedding_space == space]
 
 
-def experience_of(said: Rows, compared: Rows, space: str) -> Experience:
-    """Outcomes (rows of `outcomes_past`) and comparisons (of `comparisons_past`) over the union of their queries."""
+def experience_of(
+    said: Rows, compared: Rows, space: str, quality: Callable[[Row[Any]], float] = attrgetter("quality")
+) -> Experience:
+    """Outcomes (rows of `outcomes_past`) and comparisons (of `comparisons_past`) over the union of their queries.
+
+    quality : what an outcome's word is worth, in [0, 1]; as it was said, where nothing else is given
+    """
     said = _corrected(said)
     first: dict[Any, Row[Any]] = {}
     for row in (*said, *compared):
@@ -135,7 +143,7 @@ def experience_of(said: Rows, compared: Rows, space: str) -> Experience:
         endpoints=tuple(names),
         query=np.array([position[row.query_id] for row in said], dtype=np.int64),
         endpoint=np.array([column[row.answered] for row in said], dtype=np.int64),
-        quality=np.array([row.quality for row in said], dtype=np.float32),
+        quality=np.array([quality(row) for row in said], dtype=np.float32),
         cost_usd=np.array([nusd_to_usd(row.cost_nusd) for row in said], dtype=np.float64),
         propensity=np.array([row.propensity if row.answered == row.drawn else 0.0 for row in said], dtype=np.float32),
         comparisons=_triples([(position[row.query_id], column[row.better], column[row.worse]) for row in compared]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, Select, Table, func, or_, select
@@ -52,11 +54,13 @@ class Lessons:
         rows_max: int,
         settle_s: float = 60.0,
         chosen: Callable[[UUID], bool] = lambda _: True,
+        quality: Callable[[Any], float] = attrgetter("quality"),
     ) -> Lesson:
         """At most `rows_max` outcomes and as many comparisons past `since`; outcomes of `chosen` decisions alone.
 
         Feedback whose answer is not in the database yet holds its watermark back, for `settle_s` at most. Without
-        anything to learn the Experience is empty, with embeddings of shape (0, 0).
+        anything to learn the Experience is empty, with embeddings of shape (0, 0). `quality` says what a row of
+        `outcomes_past` is worth.
         """
         with reading(self._engine) as connection:
             # First: what is taken back while we read is then counted the next time, once too often but never lost.
@@ -68,7 +72,7 @@ class Lessons:
         pairs, pairs_reached = settled(compared, since.comparisons, settle_s)
         taught = [row for row in of_space(outcomes, embedding_space) if chosen(row.query_id)]
         return Lesson(
-            experience=experience_of(taught, of_space(pairs, embedding_space), embedding_space),
+            experience=experience_of(taught, of_space(pairs, embedding_space), embedding_space, quality),
             reached=Watermark(feedback=outcomes_reached, comparisons=pairs_reached, revocations=revoked),
             full=rows_max in (len(said), len(compared)),
             taken_back=taken_back,

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Select, and_, or_, select
 
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.ledger.connections import reading
 from router_gateway.ledger.reads import stands
@@ -76,8 +77,9 @@ def _page(wanted: Wanted, until: datetime, after: tuple[datetime, Any] | None) -
     if wanted.policy is not None:
         versions = decisions.c.policy.startswith(f"{wanted.policy}@", autoescape=True)
         conditions.append(or_(decisions.c.policy == wanted.policy, versions))
-    if wanted.tenant is not None:
-        conditions.append(decisions.c.tenant == wanted.tenant)
+    # judges' calls and second answers are the gateway's own: nobody's request was routed there
+    tenant = wanted.tenant
+    conditions.append(decisions.c.tenant != JUDGING_TENANT if tenant is None else decisions.c.tenant == tenant)
     if after is not None:  # where the last page ended: cheap at any depth, unlike an offset
         at, query_id = after
         conditions.append(or_(decisions.c.at > at, and_(decisions.c.at == at, decisions.c.query_id > query_id)))

@@ -326,3 +326,20 @@ async def test_metrics_count_what_became_of_samples(judged):
     text = (await site.client.get("/metrics")).text
     assert 'router_feedback_total{source="judge"} 1.0' in text
     assert 'router_upstream_attempts_total{model="judge"' in text
+
+
+async def test_an_admin_reads_what_judges_and_truth_say(judged):
+    site, _ = await judged(score(8))
+    for text, wanted in ((EASY, "a short answer"), (f"{EASY}!", "something else")):
+        verify = {"kind": "exact", "answer": wanted}
+        await site.record_of(await site.chat(text, model="small", routing={"verify": verify}))
+    key = site.keys.create("operator", admin=True)
+    told = await site.client.get("/admin/api/judges", headers={"authorization": f"Bearer {key}"})
+    assert told.status_code == 200
+    report = told.json()
+    [small] = report["endpoints"]
+    assert (small["labels"]["value"], small["judged"]["value"], small["powered"]["value"]) == (0.5, 0.8, 0.5)
+    [judge] = report["judges"]
+    assert judge["judge"] == "judge"
+    assert judge["bias"]["value"] == pytest.approx(0.3)
+    assert report["truth"] == ["label", "verifier", "user"]
