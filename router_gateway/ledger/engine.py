@@ -30,6 +30,7 @@ _POSTGRES_NAMES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SQLITE_NAMES = {"sqlite", "sqlite+pysqlite"}
 _BUSY_TIMEOUT_MS = 5_000
 _BUSY_PAUSE_S = 0.01
+_PAGE_BYTES = 8192  # three decisions; the default of 4096 holds one and is half empty
 _CONNECT_TIMEOUT_S = 5
 _UNANSWERED_MS = 10_000  # a server that vanished without a word is given up after this
 _FIRST_REVISION = "versions/0001_ledger.py"
@@ -76,6 +77,7 @@ def _to_json(value: Any) -> str:
 def _set_pragmas(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin` opens transactions, so that DDL is inside them too
     connection.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}").close()
+    connection.execute(f"PRAGMA page_size={_PAGE_BYTES}").close()  # of a new file; one that has tables keeps its own
     _write_ahead(connection)
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()

@@ -14,31 +14,29 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from router_gateway.core.errors import LedgerFull
-from router_gateway.ledger.segment import LINE_BYTES_MAX, SUFFIX, Segment, decode, encode, sync
+from router_gateway.ledger.segment import LINE_BYTES_MAX, SUFFIX, Segment, encode, payload_of, sync
 
 logger = logging.getLogger(__name__)
 
 _SEGMENT_BYTES = 8 << 20
-_READ_BYTES = 2 << 20
+_READ_BYTES = 512 << 10  # of which a batch takes most
 _SIDE_BYTES_MAX = 64 << 20
 _SIDE_SUFFIX = ".corrupt"
 _LOOK_EVERY_S = 0.5  # at the room on the disk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of a segment. `record` is None when the line is damaged; `torn` when it lacks its end."""
+class Entry(NamedTuple):
+    """One line of a segment. `payload` is None when the line is damaged; `torn` when it lacks its end."""
 
     segment: Segment
     end: int
     line: bytes
-    record: dict[str, Any] | None
-    torn: bool = False
+    payload: bytes | None
+    torn: bool
 
 
 class Journal:
@@ -193,6 +191,8 @@ class Journal:
                 return []
             unread = segment.size - segment.offset
         chunk, at_end = segment.read(min(unread, _READ_BYTES)), unread <= _READ_BYTES
+        if not at_end and b"\n" not in chunk:
+            chunk, at_end = segment.read(min(unread, 2 * LINE_BYTES_MAX)), unread <= 2 * LINE_BYTES_MAX
         entries: list[Entry] = []
         position = 0
         while position < len(chunk) and len(entries) < rows_max:
@@ -202,11 +202,8 @@ class Journal:
             torn = newline < 0
             stop = len(chunk) if torn else newline + 1
             line = chunk[position:stop]
-            record = None if torn else decode(line[:-1])
             position = stop
-            entries.append(
-                Entry(segment=segment, end=segment.offset + stop, line=line, record=record, torn=torn and at_end)
-            )
+            entries.append(Entry(segment, segment.offset + stop, line, payload_of(line), torn and at_end))
         return entries
 
     def discard(self, entries: Sequence[Entry]) -> None:
@@ -271,6 +268,3 @@ def _sync_folder(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-assert _READ_BYTES > LINE_BYTES_MAX

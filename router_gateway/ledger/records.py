@@ -1,22 +1,25 @@
-"""Journal records: plain JSON objects on the way in, database rows on the way out.
+"""Journal records: what a request leaves behind, in the form in which a database takes it.
 
-A record is `{"table": ..., "row": {column: value}}`. Text is made storable everywhere before it is
-written (PostgreSQL takes no NUL, UTF-8 no lone surrogate) and cut to bounds; embeddings are float16,
-little endian, base64.
+A record is `{"table": ..., "layout": ..., "row": {column: value}}`, its columns in the table's order; `layout` names
+them, so that the writer (layouts.py, inserts.py) knows a row without parsing it. A row is plain JSON: ids are 32 hex
+digits, instants UTC to the microsecond, columns of JSON the text that they will hold, embeddings base64 of float16,
+little endian. Text is made storable everywhere before it is written (PostgreSQL takes no NUL, UTF-8 no lone
+surrogate) and cut to bounds.
 """
 
 from __future__ import annotations
 
-import base64
+import binascii
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
 import numpy as np
+import orjson
 
 from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Attempt, Comparison, Decision, Feedback, Floats, Query, Revocation, Usage
@@ -37,16 +40,11 @@ JOURNALLED = (
     tables.judgements,
     tables.feedback_revocations,
 )
-_COLUMNS = {table.name: frozenset(table.columns.keys()) - {"seq"} for table in JOURNALLED}
-_OF_A_CANDIDATE = ("candidate", "experiment", "arm_share", "arm_unit")
-_LATER_COLUMNS: Mapping[str, Row] = {
-    "decisions": {"expected_nusd": None, **dict.fromkeys(_OF_A_CANDIDATE)},
-    "attempts": {"provider_cost_nusd": None},
-}
-"""What a journal of an earlier version does not have: its rows are kept, though nobody knew these then.
-
-Most decisions have nothing to do with a candidate; theirs are left out today as well."""
-_MONEY = ("cost_nusd", "provider_cost_nusd", "expected_nusd")
+COLUMNS = {table.name: tuple(str(c.name) for c in table.columns if c.name != "seq") for table in JOURNALLED}
+"""By table: what the journal brings, in order; the database numbers the rows itself."""
+LAYOUTS = {name: f"{zlib.crc32(','.join(columns).encode()):08x}" for name, columns in COLUMNS.items()}
+"""By table: these columns in this order, in eight hex digits."""
+_HALF = np.dtype("<f2")
 _FLOAT_LISTS = ("quality", "stddev", "cost_usd", "probability")
 _USAGE = tuple(field.name for field in fields(Usage))
 
@@ -64,45 +62,55 @@ def decision_record(
 
     `expected_nusd` is what the call is expected to cost at the endpoint chosen.
     """
+    worth_usd = decision.worth_usd
     row: Row = {
-        "query_id": str(decision.query_id),
-        "at": decision.at.isoformat(),
+        "query_id": decision.query_id.hex,
+        "at": instant(decision.at),
         "tenant": _clean(query.tenant),
         "session": None if query.session is None else _clean(query.session),
         "requested_model": _clean(requested_model),
         "endpoint": _clean(decision.endpoint),
-        "order": list(_clean_all(decision.order)),
-        "endpoints": list(_clean_all(decision.endpoints)),
+        "order": _json_names(decision.order),
+        "propensity": float(decision.propensity),
+        "endpoints": _json_names(decision.endpoints),
         "quality": _json_floats(decision.quality),
         "stddev": _json_floats(decision.stddev),
         "cost_usd": _json_floats(decision.cost_usd),
         "probability": _json_floats(decision.probability),
-        "eligible": [bool(value) for value in decision.eligible],
-        "propensity": float(decision.propensity),
-        "worth_usd": _json_floats([decision.worth_usd])[0],  # a dial at infinity: quality alone counts
+        "eligible": _json_flags(decision.eligible),
         "policy": _clean(decision.policy),
         "rule": _clean(decision.rule),
+        # A dial at infinity: quality alone counts. JSON has none; both databases read the word.
+        "worth_usd": float(worth_usd) if math.isfinite(worth_usd) else str(float(worth_usd)),
         "embedding_space": _clean(decision.embedding_space),
-        "reason": decision.reason,
         "embedding": None if embedding is None else pack(embedding),
         "tokens_input": int(query.tokens_input),
+        "reason": decision.reason,
         "detail": _clean(decision.detail),
-        "expected_nusd": expected_nusd,
         "text": _clean(query.text[-TEXT_CHARS_MAX:], TEXT_CHARS_MAX) if store_text else None,
+        "expected_nusd": expected_nusd,
+        "candidate": decision.candidate,
+        "experiment": decision.experiment,
+        "arm_share": decision.arm_share,
+        "arm_unit": decision.arm_unit,
     }
-    if decision.candidate is not None or decision.experiment is not None:
-        row |= {name: getattr(decision, name) for name in _OF_A_CANDIDATE}
-    return {"table": "decisions", "row": row}
+    return _record("decisions", row)
 
 
 def attempt_record(attempt: Attempt) -> Record:
     """Five null token columns when the upstream reported no usage."""
+    usage = attempt.usage
     row: Row = {
-        "query_id": str(attempt.query_id),
+        "query_id": attempt.query_id.hex,
         "number": attempt.number,
-        "at": attempt.at.isoformat(),
+        "at": instant(attempt.at),
         "endpoint": _clean(attempt.endpoint),
         "status": attempt.status,
+        "tokens_input": None if usage is None else usage.tokens_input,
+        "tokens_cached_input": None if usage is None else usage.tokens_cached_input,
+        "tokens_cache_write": None if usage is None else usage.tokens_cache_write,
+        "tokens_output": None if usage is None else usage.tokens_output,
+        "tokens_reasoning": None if usage is None else usage.tokens_reasoning,
         "cost_nusd": attempt.cost_nusd,
         "cost_estimated": attempt.cost_estimated,
         "provider_cost_nusd": attempt.provider_cost_nusd,
@@ -110,47 +118,45 @@ def attempt_record(attempt: Attempt) -> Record:
         "latency_ms": attempt.latency_ms,
         "error": None if attempt.error is None else _clean(attempt.error),
     }
-    for name in _USAGE:
-        row[name] = None if attempt.usage is None else getattr(attempt.usage, name)
-    return {"table": "attempts", "row": row}
+    return _record("attempts", row)
 
 
 def feedback_record(feedback: Feedback) -> Record:
     """The comment is cut at 10,000 characters."""
     row: Row = {
-        "id": str(feedback.id),
-        "query_id": str(feedback.query_id),
-        "at": feedback.at.isoformat(),
+        "id": feedback.id.hex,
+        "query_id": feedback.query_id.hex,
+        "at": instant(feedback.at),
         "quality": float(feedback.quality),
         "source": feedback.source,
         "tenant": _clean(feedback.tenant),
         "turn": feedback.turn,
         "comment": None if feedback.comment is None else _clean(feedback.comment, _COMMENT_CHARS_MAX),
     }
-    return {"table": "feedback", "row": row}
+    return _record("feedback", row)
 
 
 def comparison_record(comparison: Comparison) -> Record:
     """The comparison as it is."""
     row: Row = {
-        "id": str(comparison.id),
-        "query_id": str(comparison.query_id),
-        "at": comparison.at.isoformat(),
+        "id": comparison.id.hex,
+        "query_id": comparison.query_id.hex,
+        "at": instant(comparison.at),
         "better": _clean(comparison.better),
         "worse": _clean(comparison.worse),
         "source": comparison.source,
         "tenant": _clean(comparison.tenant),
     }
-    return {"table": "comparisons", "row": row}
+    return _record("comparisons", row)
 
 
 def judgement_record(judgement: Judgement) -> Record:
     """The judgement as it is."""
     row: Row = {
-        "id": str(judgement.id),
-        "query_id": str(judgement.query_id),
-        "call_id": str(judgement.call_id),
-        "at": judgement.at.isoformat(),
+        "id": judgement.id.hex,
+        "query_id": judgement.query_id.hex,
+        "call_id": judgement.call_id.hex,
+        "at": instant(judgement.at),
         "judge": _clean(judgement.judge),
         "endpoint": _clean(judgement.endpoint),
         "other": None if judgement.other is None else _clean(judgement.other),
@@ -159,39 +165,21 @@ def judgement_record(judgement: Judgement) -> Record:
         "other_chars": judgement.other_chars,
         "tenant": _clean(judgement.tenant),
     }
-    return {"table": "judgements", "row": row}
+    return _record("judgements", row)
 
 
 def revocation_record(revocation: Revocation) -> Record:
     """The revocation as it is."""
     row: Row = {
-        "id": str(revocation.id),
-        "at": revocation.at.isoformat(),
+        "id": revocation.id.hex,
+        "at": instant(revocation.at),
         "tenant": _clean(revocation.tenant),
     }
-    return {"table": "feedback_revocations", "row": row}
+    return _record("feedback_revocations", row)
 
 
-def table_and_row(record: Mapping[str, Any]) -> tuple[str, Row]:
-    """Table name and row of a record read back. Raises ValueError when it is not one of ours."""
-    try:
-        name, row = record["table"], dict(record["row"])
-        row = _LATER_COLUMNS.get(name, {}) | row
-        if row.keys() != _COLUMNS[name]:
-            raise ValueError(f"columns of another version of {name}")
-        for key in ("id", "query_id", "call_id"):
-            if key in row:
-                row[key] = UUID(row[key])
-        row["at"] = datetime.fromisoformat(row["at"])
-        if any(isinstance(row.get(name), float) for name in _MONEY):
-            raise ValueError("a cost of more than 64 bits")
-        if "worth_usd" in row:
-            row["worth_usd"] = float(row["worth_usd"])
-        if row.get("embedding") is not None:
-            row["embedding"] = base64.b64decode(row["embedding"], validate=True)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a journal record: {type(error).__name__}") from None
-    return name, row
+def _record(table: str, row: Row) -> Record:
+    return {"table": table, "layout": LAYOUTS[table], "row": row}
 
 
 def decision_of(row: Mapping[Any, Any]) -> Decision:
@@ -218,7 +206,7 @@ def feedback_of(row: Mapping[Any, Any]) -> Feedback:
 
 def pack(embedding: Floats) -> str:
     """A vector of d floats as base64 of float16: a unit vector keeps its direction to about 1e-3."""
-    return base64.b64encode(np.ravel(embedding).astype("<f2").tobytes()).decode("ascii")
+    return binascii.b2a_base64(embedding.astype(_HALF, order="C").tobytes(), newline=False).decode("ascii")
 
 
 def unpack(blob: bytes) -> Floats:
@@ -233,15 +221,27 @@ def _clean(text: str, chars_max: int = NAME_CHARS_MAX) -> str:
     return "".join(_REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text)
 
 
+def instant(at: datetime) -> str:
+    """UTC with six digits of a second. Without a timezone nobody knows the instant, and no database takes this text."""
+    if at.tzinfo is None:
+        return f"{at.isoformat()} without a timezone"
+    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(" ", "microseconds")
+
+
 @lru_cache(maxsize=1024)
-def _clean_all(names: tuple[str, ...]) -> tuple[str, ...]:
+def _json_names(names: tuple[str, ...]) -> str:
     """A pool has few names, and few orders of them."""
-    return tuple(map(_clean, names))
+    return orjson.dumps([*map(_clean, names)]).decode()
 
 
-def _json_floats(values: Sequence[float]) -> list[float | str]:
+@lru_cache(maxsize=1024)
+def _json_flags(flags: tuple[bool, ...]) -> str:
+    return orjson.dumps([*map(bool, flags)]).decode()
+
+
+def _json_floats(values: Sequence[float]) -> str:
     """JSON has no infinity and no NaN; as strings, `float` reads them back."""
-    floats = [float(value) for value in values]
-    if all(map(math.isfinite, floats)):
-        return [*floats]
-    return [value if math.isfinite(value) else repr(value) for value in floats]
+    text = orjson.dumps(values)
+    if b"null" in text:
+        text = orjson.dumps([value if math.isfinite(value) else repr(value) for value in values])
+    return text.decode()

@@ -27,32 +27,36 @@ LINE_BYTES_MAX = 1 << 20
 _COUNT_CHUNK_BYTES = 1 << 20
 
 
+def encode_payload(record: Mapping[str, Any]) -> bytes:
+    """Compact JSON."""
+    try:
+        return orjson.dumps(record)
+    except orjson.JSONEncodeError:
+        return json.dumps(record, separators=(",", ":")).encode("ascii")
+
+
 def encode(record: Mapping[str, Any]) -> bytes:
     """Raise ValueError for a record longer than LINE_BYTES_MAX.
 
-    Numbers are finite: JSON has no others, and they would come back as null. An integer beyond 64 bits is kept, and
-    comes back as a float: no column holds it, but the row that has it is not to vanish.
+    Numbers are finite: JSON has no others, and they would come back as null. An integer beyond 64 bits is kept: no
+    column holds it, but the row that has it is not to vanish.
     """
-    try:
-        payload = orjson.dumps(record)
-    except orjson.JSONEncodeError:
-        payload = json.dumps(record, separators=(",", ":")).encode("ascii")
+    payload = encode_payload(record)
     line = b"%08x %s\n" % (zlib.crc32(payload), payload)
     if len(line) > LINE_BYTES_MAX:
         raise ValueError(f"a journal record of {len(line)} bytes exceeds {LINE_BYTES_MAX}")
     return line
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The record of one line without its newline, or None when it is damaged."""
-    payload = line[9:]
+def payload_of(line: bytes) -> bytes | None:
+    """The encoded record of one whole line, or None when it is damaged."""
+    payload = line[9:-1]
     try:
-        if line[8:9] != b" " or int(line[:8], 16) != zlib.crc32(payload):
+        if line[8:9] != b" " or line[-1:] != b"\n" or int(line[:8], 16) != zlib.crc32(payload):
             return None
-        record = orjson.loads(payload)
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    return payload
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

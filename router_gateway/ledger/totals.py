@@ -16,7 +16,6 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from router_gateway.ledger.records import Row
 from router_gateway.ledger.tables import attempts, daily_totals, decisions, open_calls
 
 UNKNOWN_TENANT = "unknown"
@@ -77,7 +76,7 @@ def during_days(days: tuple[str | None, str | None]) -> list[ColumnElement[bool]
     return conditions if last is None else [*conditions, daily_totals.c.day < last]
 
 
-def book(connection: Connection, decided: Sequence[Row], tried: Sequence[Row]) -> None:
+def book(connection: Connection, decided: Sequence[Mapping[Any, Any]], tried: Sequence[Mapping[Any, Any]]) -> None:
     """Account for rows of `decisions` and `attempts` that this transaction has just added."""
     new_ids = {row["query_id"] for row in decided}
     tried_ids = {row["query_id"] for row in tried}
@@ -165,7 +164,7 @@ def _early_attempts(connection: Connection, ids: Iterable[UUID]) -> Sequence[Map
     return connection.execute(select(attempts).where(attempts.c.query_id.in_(list(ids)))).mappings().all()
 
 
-def _open(connection: Connection, decided: Sequence[Row]) -> None:
+def _open(connection: Connection, decided: Sequence[Mapping[Any, Any]]) -> None:
     names = [column.name for column in open_calls.columns]
     if decided:
         connection.execute(insert(open_calls), [{name: row[name] for name in names} for row in decided])

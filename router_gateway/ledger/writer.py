@@ -11,31 +11,29 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine, Table, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
-from router_gateway.ledger import tables, totals
 from router_gateway.ledger.connections import SQLITE_WRITES, error_name
+from router_gateway.ledger.inserts import Inserts
 from router_gateway.ledger.journal import Entry, Journal
-from router_gateway.ledger.records import JOURNALLED, Record, Row, table_and_row
+from router_gateway.ledger.layouts import StoredRow, stored_row
+from router_gateway.ledger.records import Record
+from router_gateway.ledger.segment import encode_payload
 
 logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 200
+_BATCH_BYTES = 256 << 10  # long rows make a batch of fewer
 _LINGER_S = 0.05
 _PAUSE_S = 1.0
 _ADOPT_EVERY_S = 30.0
 _BACKOFF_S = (0.1, 5.0)  # first pause and longest pause
 _SPILL_ROWS_MAX = 10_000
-_FEEDBACK_LOCK = 7_205_759_403_792_794  # any constant
-_TABLES = {table.name: table for table in JOURNALLED}
-_ACCOUNTED = (tables.decisions, tables.attempts)
-_NUMBERED = (tables.feedback, tables.comparisons, tables.feedback_revocations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +49,10 @@ class WriterCounters:
     errors: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Pending:
-    """A parsed row and where it came from: a line of the journal, or memory (None)."""
+class _Pending(NamedTuple):
+    """A row and where it came from: a line of the journal, or memory (None)."""
 
-    table: str
-    row: Row
+    row: StoredRow
     entry: Entry | None
 
 
@@ -65,6 +61,7 @@ class Writer:
 
     def __init__(self, engine: Engine, journal: Journal) -> None:
         self._engine = engine.execution_options(**SQLITE_WRITES)
+        self._inserts = Inserts(engine.dialect)
         self._journal = journal
         self._spill: deque[Record] = deque()
         self._wake = threading.Event()
@@ -152,7 +149,7 @@ class Writer:
             return False
         refused: list[Entry] = []
         pending = self._parse(entries, refused)
-        pending += [_pending(record, None) for record in spilled]
+        pending += [_Pending(stored_row(encode_payload(record)), None) for record in spilled]
         if not self._write(pending, refused):
             return False  # stopping with the database away: nothing is discarded
         for entry in refused:
@@ -162,15 +159,15 @@ class Writer:
             for _ in spilled:
                 self._spill.popleft()
             self._moved.notify_all()
-        return len(entries) == _BATCH_ROWS or bool(self._spill)
+        return len(entries) == _BATCH_ROWS or self._journal.bytes_waiting > _BATCH_BYTES or bool(self._spill)
 
     def _parse(self, entries: Sequence[Entry], refused: list[Entry]) -> list[_Pending]:
         pending = []
         for entry in entries:
             try:
-                if entry.record is None:
+                if entry.payload is None:
                     raise ValueError("damaged")
-                pending.append(_pending(entry.record, entry))
+                pending.append(_Pending(stored_row(entry.payload), entry))
             except ValueError:
                 refused.append(entry)
         return pending
@@ -199,7 +196,7 @@ class Writer:
                 if not one_by_one:
                     one_by_one = True
                     continue
-                logger.error("the database refused a row of %s (%s)", part[0].table, error_name(error))
+                logger.error("the database refused a row of %s (%s)", part[0].row.table, error_name(error))
                 if part[0].entry is None:
                     self._rows_lost += 1
                 else:
@@ -211,56 +208,9 @@ class Writer:
         return True
 
     def _insert(self, pending: Sequence[_Pending]) -> None:
-        rows = {name: [item.row for item in pending if item.table == name] for name in _TABLES}
+        statements = self._inserts.prepare([item.row for item in pending])
         with self._engine.begin() as connection:
-            insert_all(connection, rows)
-
-
-def insert_all(connection: Connection, rows: Mapping[str, list[Row]]) -> None:
-    """Add the rows, by table, that are not there yet, and account for them, inside the caller's transaction."""
-    decided = _added(connection, tables.decisions, rows.get(tables.decisions.name, []))
-    tried = _added(connection, tables.attempts, rows.get(tables.attempts.name, []))
-    for name, table in _TABLES.items():
-        if table not in _ACCOUNTED and rows.get(name):
-            insert_rows(connection, table, rows[name])
-    if decided or tried:
-        totals.book(connection, decided, tried)
-
-
-def _added(connection: Connection, table: Table, rows: list[Row]) -> list[Row]:
-    """Insert, and return those of the rows that were not there. Exact: what follows from a row follows once."""
-    if not rows:
-        return []
-    key = [column.name for column in table.primary_key]
-    first = {tuple(row[name] for name in key): row for row in reversed(rows)}  # who comes twice counts once
-    mine = select(*table.primary_key).where(table.c.query_id.in_([row["query_id"] for row in first.values()]))
-    if connection.dialect.name == "sqlite":  # its only writer is this transaction
-        there = {tuple(row) for row in connection.execute(mine)}
-        new = [row for identity, row in first.items() if identity not in there]
-        if new:
-            connection.execute(sqlite.insert(table), new)
-        return new
-    # RETURNING would do, but turns a batch of a prepared statement into one of 5,000 parameters: three times the time.
-    connection.execute(postgresql.insert(table).on_conflict_do_nothing(), list(first.values()))
-    of_this_transaction = text(f"{table.name}.xmin = pg_current_xact_id()::xid")
-    there = {tuple(row) for row in connection.execute(mine.where(of_this_transaction))}
-    return [row for identity, row in first.items() if identity in there]
-
-
-def insert_rows(connection: Connection, table: Table, rows: list[Row]) -> None:
-    """Add the rows that are not there yet, inside the caller's transaction."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(sqlite.insert(table).on_conflict_do_nothing(), rows)
-        return
-    if table in _NUMBERED:
-        # `seq` is a watermark: with one transaction at a time, numbers become visible in their order.
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _FEEDBACK_LOCK})
-    connection.execute(postgresql.insert(table).on_conflict_do_nothing(), rows)
-
-
-def _pending(record: Mapping[str, Any], entry: Entry | None) -> _Pending:
-    table, row = table_and_row(record)
-    return _Pending(table=table, row=row, entry=entry)
+            self._inserts.execute(connection, statements)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -14,10 +14,10 @@ from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt
 from router_gateway.ledger.budgets import Budget, Budgets, BudgetState
 from router_gateway.ledger.connections import writing
-from router_gateway.ledger.records import attempt_record, decision_record, table_and_row
+from router_gateway.ledger.records import attempt_record, decision_record
 from router_gateway.ledger.reservations import reserve, settle, sweep
-from router_gateway.ledger.tables import attempts, reservations
-from router_gateway.ledger.writer import insert_all, insert_rows
+from router_gateway.ledger.tables import reservations
+from tests.ledger.inserting import insert
 from tests.ledger.test_ledger import a_decision, a_query
 
 NOW = datetime(2030, 1, 31, 23, 59, 30, tzinfo=UTC)  # any instant shortly before an hour, a day and a month end
@@ -40,10 +40,8 @@ def attempt(engine: Engine, query_id: UUID, number: int, cost_nusd: int) -> None
     row = Attempt(
         query_id=query_id, number=number, at=NOW, endpoint="small", status=200, cost_nusd=cost_nusd, latency_ms=1.0
     )
-    name, values = table_and_row(attempt_record(row))
-    assert name == "attempts"
     with writing(engine) as connection:
-        insert_rows(connection, attempts, [values])
+        insert(connection, attempt_record(row))
 
 
 @pytest.fixture
@@ -152,7 +150,7 @@ def test_a_call_cut_off_counts_as_expected_until_its_attempts_are_known(engine: 
         query, decision, requested_model="auto", embedding=None, store_text=False, expected_nusd=45
     )
     with writing(engine) as connection:
-        insert_all(connection, {"decisions": [table_and_row(record)[1]]})
+        insert(connection, record)
     assert sweep(engine, SOON + timedelta(seconds=1)) == 2
     assert state(engine, budget) == (45, 0), "expected, and nothing for the one that was never decided"
     attempt(engine, decided, 1, 47)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.reads import read_decision
 from router_gateway.ledger.records import attempt_record, decision_record
-from router_gateway.ledger.segment import SUFFIX, encode
+from router_gateway.ledger.segment import SUFFIX, encode, payload_of
 from router_gateway.ledger.syncing import Syncer
 from tests.ledger.test_journal import ROOM, abandon, drained
 from tests.ledger.test_ledger import a_decision, a_query, an_attempt
@@ -38,7 +39,8 @@ def test_cut_off_at_any_byte_the_whole_rows_before_it_are_recovered(tmp_path: Pa
         whole = max(count for count, end in enumerate(ENDS) if end <= cut)
         for _ in range(2):  # the first start is cut off as well, before it has delivered anything
             journal = Journal(directory, bytes_max=ROOM)
-            assert [entry.record["n"] for entry in journal.peek(10) if entry.record] == list(range(whole)), cut
+            found = [json.loads(entry.payload)["n"] for entry in journal.peek(10) if entry.payload is not None]
+            assert found == list(range(whole)), cut
             journal.close()
         journal = Journal(directory, bytes_max=ROOM)
         assert drained(journal) == list(range(whole)), cut
@@ -103,8 +105,8 @@ class Disk:
         found = []
         for path in sorted(directory.glob(f"*{SUFFIX}")):
             kept = path.read_bytes()[: self.kept.get(path.stat().st_ino, 0)]
-            found += [journal_module.decode(line) for line in kept.splitlines()]
-        return [record["n"] for record in found if record is not None]
+            found += [payload_of(line) for line in kept.splitlines(keepends=True)]
+        return [json.loads(payload)["n"] for payload in found if payload is not None]
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from router_gateway.ledger.connections import writing
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.ledger import Ledger
-from router_gateway.ledger.records import attempt_record, feedback_record, table_and_row
+from router_gateway.ledger.records import attempt_record, feedback_record
 from router_gateway.ledger.segment import encode
 from router_gateway.ledger.tables import attempts, decisions, feedback
-from router_gateway.ledger.writer import insert_rows
+from tests.ledger.inserting import insert
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -250,7 +250,7 @@ def test_feedback_becomes_visible_in_the_order_of_its_numbers(
     ledger = Ledger.open(database_url, directory=tmp_path / "journal")
     slow, quick = (Feedback(id=uuid7(), query_id=uuid7(), at=NOON, quality=1.0, source="user") for _ in range(2))
     with writing(engine) as connection:
-        insert_rows(connection, feedback, [table_and_row(feedback_record(slow))[1]])
+        insert(connection, feedback_record(slow))
         ledger.record_feedback(quick)
         assert not ledger.drain(0.5)
         with ledger.engine.connect() as onlooker:
