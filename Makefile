@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean
+.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -115,6 +115,9 @@ ope: $(VENV)/.installed ## Check that off-policy estimates tell the truth, on lo
 
 forecast: $(VENV)/.installed ## Count how often the band of a forecast holds what came, on simulated traffic
 	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/forecast.py $(ARGS)
+
+lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (two minutes)
+	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/lifecycle.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway
