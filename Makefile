@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate conformal ablation onboarding preference-conditioned clean lifecycle
+.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding preference-conditioned clean lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ evaluate: $(VENV)/.installed ## Judge the policies on recorded outcomes (SOURCES
 	@$(BIN)/router-gateway evaluate $(or $(SOURCES),$(OUTCOMES),paretobandit) --out .router-gateway/evaluation \
 	  $(if $(WHOLE),--policies $(subst $(space),$(comma),$(strip $(POLICIES))) --pictures docs/images --tables docs/benchmarks.md) $(ARGS)
 	$(if $(WHOLE),@cp .router-gateway/evaluation/evaluation.json docs/results/evaluation.json && $(BIN)/python -P benchmarks/seed_systems.py)
+
+judges: $(VENV)/.installed ## Count how often estimates from labels and judges hold the truth, with judges of known faults
+	@$(BIN)/python -P benchmarks/judges.py $(ARGS)
 
 conformal: $(VENV)/.installed ## Count how often a tuned dial keeps its quality floor, over 200 random splits
 	@$(BIN)/python -P benchmarks/conformal.py $(ARGS)

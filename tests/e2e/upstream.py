@@ -20,7 +20,7 @@ USAGE = {
 }
 TOOL_CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Canberra"}'}}
 WORDS = [f"word{i} " for i in range(40)]
-BEHAVIOURS = ("good", "limited", "html", "refusing", "dying", "slow")
+BEHAVIOURS = ("good", "judging", "limited", "html", "refusing", "dying", "slow")
 _PAUSE_S = 0.1
 
 
@@ -79,6 +79,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk({}, reason)
         self._event({**_head("chat.completion.chunk"), "choices": [], "usage": USAGE})
         self.wfile.write(b"data: [DONE]\n\n")
+
+    def judging(self, body: dict[str, Any]) -> None:
+        """Reads answers, and likes whatever it reads."""
+        choice = {"index": 0, "message": {"role": "assistant", "content": '{"why": "nice", "score": 8}'}}
+        self._json(200, {**_head("chat.completion"), "choices": [choice], "usage": USAGE})
 
     def limited(self, body: dict[str, Any]) -> None:
         error = {"message": "slow down", "type": "requests", "param": None, "code": "rate_limit_exceeded"}
