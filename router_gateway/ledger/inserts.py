@@ -8,7 +8,7 @@ the gateway a fifth of one set of parameters a row. SQLite would take longer to 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -46,7 +46,7 @@ class _Insert(Protocol):
 
     def prepare(self, rows: Sequence[bytes]) -> Any: ...
 
-    def execute(self, connection: Connection, prepared: Any) -> Sequence[Mapping[Any, Any]]:
+    def execute(self, connection: Connection, prepared: Any) -> list[Row]:
         """Of an accounted table the rows that were not there before. Exact: what follows from a row follows once."""
 
 
@@ -72,7 +72,7 @@ class Inserts:
     def execute(self, connection: Connection, prepared: Prepared) -> None:
         """Add the rows that are not there yet and account for them, inside the caller's transaction."""
         added = {table: self._inserts[table].execute(connection, rows) for table, rows in prepared}
-        decided, tried = added.get("decisions", ()), added.get("attempts", ())
+        decided, tried = added.get("decisions", []), added.get("attempts", [])
         if decided or tried:
             totals.book(connection, decided, tried)
 
@@ -169,17 +169,17 @@ class _PostgresInsert:
             else:
                 values.append(value)
         insert = postgresql.insert(table).from_select([*COLUMNS[table.name]], select(*values)).on_conflict_do_nothing()
-        accounted = [table.c[name] for name in _ACCOUNTED.get(table.name, ())]
-        self._sql = str((insert.returning(*accounted) if accounted else insert).compile(dialect=dialect))
-        self._returns = bool(accounted)
+        self._returned = _ACCOUNTED.get(table.name, ())
+        returning = [table.c[name] for name in self._returned]
+        self._sql = str((insert.returning(*returning) if returning else insert).compile(dialect=dialect))
         self._numbered = table in _NUMBERED
 
     def prepare(self, rows: Sequence[bytes]) -> dict[str, str]:
         return {"rows": (b"[%b]" % b",".join(rows)).decode()}
 
-    def execute(self, connection: Connection, prepared: dict[str, str]) -> Sequence[Mapping[Any, Any]]:
+    def execute(self, connection: Connection, prepared: dict[str, str]) -> list[Row]:
         if self._numbered:
             # `seq` is a watermark: with one transaction at a time, numbers become visible in their order.
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_FEEDBACK_LOCK})")
         result = connection.exec_driver_sql(self._sql, prepared)
-        return result.mappings().all() if self._returns else ()
+        return [dict(zip(self._returned, row, strict=True)) for row in result] if self._returned else []

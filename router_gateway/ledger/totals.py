@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, case, delete, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router_gateway.ledger.tables import attempts, daily_totals, decisions, open_calls
@@ -102,12 +103,23 @@ def book(connection: Connection, decided: Sequence[Mapping[Any, Any]], tried: Se
 
 def add_totals(connection: Connection, changes: Mapping[Key, Mapping[str, int]]) -> None:
     """Add to the totals, in one order, so that writers wait for each other and never in a circle."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    for day, endpoint, tenant in sorted(changes):
-        sums = changes[day, endpoint, tenant]
-        statement = dialect.insert(daily_totals).values(day=day, endpoint=endpoint, tenant=tenant, **sums)
-        added = {name: daily_totals.c[name] + statement.excluded[name] for name in SUMS}
-        connection.execute(statement.on_conflict_do_update(index_elements=["day", "endpoint", "tenant"], set_=added))
+    if changes:
+        connection.execute(
+            _adding(connection.dialect.name),
+            [
+                {"day": day, "endpoint": endpoint, "tenant": tenant, **changes[day, endpoint, tenant]}
+                for day, endpoint, tenant in sorted(changes)
+            ],
+        )
+
+
+@cache
+def _adding(dialect: str) -> Executable:
+    """Made once: the statement costs more than what it does."""
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(daily_totals)
+    added = {name: daily_totals.c[name] + statement.excluded[name] for name in SUMS}
+    found: Executable = statement.on_conflict_do_update(index_elements=["day", "endpoint", "tenant"], set_=added)
+    return found
 
 
 def forget_tenant(connection: Connection, tenant: str, heir: str) -> None:
@@ -137,19 +149,22 @@ def _key(attempt: Mapping[Any, Any], tenant: str) -> Key:
 
 
 def _add(sums: dict[str, int], row: Mapping[Any, Any], *, sign: int = 1) -> None:
-    estimated, said = bool(row["cost_estimated"]), row["provider_cost_nusd"]
-    values = {
-        "requests": int(row["number"] == 1),
-        "attempts": 1,
-        "errors": int(row["status"] != 200 or row["error"] is not None),
-        "estimated_attempts": int(estimated),
-        "provider_attempts": int(said is not None),
-        "cost_nusd": row["cost_nusd"],
-        "estimated_nusd": row["cost_nusd"] if estimated else 0,
-        "provider_cost_nusd": said or 0,
-    }
-    for name in SUMS:
-        sums[name] += sign * (values[name] if name in values else row[name] or 0)
+    cost_nusd, said = sign * row["cost_nusd"], row["provider_cost_nusd"]
+    sums["attempts"] += sign
+    sums["cost_nusd"] += cost_nusd
+    if row["number"] == 1:
+        sums["requests"] += sign
+    if row["status"] != 200 or row["error"] is not None:
+        sums["errors"] += sign
+    if row["cost_estimated"]:
+        sums["estimated_attempts"] += sign
+        sums["estimated_nusd"] += cost_nusd
+    if said is not None:
+        sums["provider_attempts"] += sign
+        sums["provider_cost_nusd"] += sign * said
+    for name in TOKENS:
+        if counted := row[name]:
+            sums[name] += sign * counted
 
 
 def _tenants(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
