@@ -14,7 +14,25 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Executable, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Executable,
+    Select,
+    String,
+    Table,
+    Uuid,
+    any_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router_gateway.ledger.tables import attempts, daily_totals, decisions, open_calls
@@ -95,8 +113,7 @@ def book(connection: Connection, decided: Sequence[Mapping[Any, Any]], tried: Se
             _add(changes[_key(attempt, tenants[attempt["query_id"]])], attempt)
             _add(changes[_key(attempt, UNKNOWN_TENANT)], attempt, sign=-1)
         open_ids -= {attempt["query_id"] for attempt in early}
-        fresh = [row for row in decided if row["query_id"] in open_ids]
-        _open(connection, fresh)
+        _open(connection, open_ids)
     _close(connection, tried_ids - new_ids)
     add_totals(connection, changes)
 
@@ -168,24 +185,61 @@ def _add(sums: dict[str, int], row: Mapping[Any, Any], *, sign: int = 1) -> None
 
 
 def _tenants(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, str]:
-    wanted = list(ids)
-    if not wanted:
+    wanted = _bound(connection, ids)
+    if wanted is None:
         return {}
-    found = connection.execute(select(decisions.c.query_id, decisions.c.tenant).where(decisions.c.query_id.in_(wanted)))
-    return {row.query_id: row.tenant for row in found}
+    found = connection.execute(_by_ids(connection.dialect.name).tenants, wanted)
+    return {query_id: tenant for query_id, tenant in found}
 
 
 def _early_attempts(connection: Connection, ids: Iterable[UUID]) -> Sequence[Mapping[Any, Any]]:
-    return connection.execute(select(attempts).where(attempts.c.query_id.in_(list(ids)))).mappings().all()
+    return connection.execute(_by_ids(connection.dialect.name).attempts, _bound(connection, ids)).mappings().all()
 
 
-def _open(connection: Connection, decided: Sequence[Mapping[Any, Any]]) -> None:
-    names = [column.name for column in open_calls.columns]
-    if decided:
-        connection.execute(insert(open_calls), [{name: row[name] for name in names} for row in decided])
+def _open(connection: Connection, ids: Iterable[UUID]) -> None:
+    wanted = _bound(connection, ids)
+    if wanted is not None:
+        connection.execute(_by_ids(connection.dialect.name).open, wanted)
 
 
 def _close(connection: Connection, ids: Iterable[UUID]) -> None:
-    wanted = list(ids)
-    if wanted:
-        connection.execute(delete(open_calls).where(open_calls.c.query_id.in_(wanted)))
+    wanted = _bound(connection, ids)
+    if wanted is not None:
+        connection.execute(_by_ids(connection.dialect.name).close, wanted)
+
+
+class _ByIds(NamedTuple):
+    """Statements about the calls whose ids are bound as `ids`: one text for any number, so that each is made once."""
+
+    tenants: Select[Any]
+    attempts: Select[Any]
+    open: Executable
+    close: Executable
+
+
+@cache
+def _by_ids(dialect: str) -> _ByIds:
+    def among(table: Table) -> ColumnElement[bool]:
+        ids = bindparam("ids", type_=String)
+        if dialect == "sqlite":
+            return table.c.query_id.in_(select(func.json_each(ids).table_valued("value").c.value))
+        return table.c.query_id == any_(cast(ids, postgresql.ARRAY(Uuid)))
+
+    names = [column.name for column in open_calls.columns]
+    decided = select(*(decisions.c[name] for name in names)).where(among(decisions))
+    return _ByIds(
+        tenants=select(decisions.c.query_id, decisions.c.tenant).where(among(decisions)),
+        attempts=select(attempts).where(among(attempts)),
+        open=insert(open_calls).from_select(names, decided),
+        close=delete(open_calls).where(among(open_calls)),
+    )
+
+
+def _bound(connection: Connection, ids: Iterable[UUID]) -> dict[str, str] | None:
+    """The parameter of these statements; None without any id."""
+    wanted = [each.hex for each in ids]
+    if not wanted:
+        return None
+    if connection.dialect.name == "sqlite":
+        return {"ids": '["' + '","'.join(wanted) + '"]'}
+    return {"ids": "{" + ",".join(wanted) + "}"}
