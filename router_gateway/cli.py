@@ -16,7 +16,6 @@ from router_gateway import (
     auditing,
     budgeting,
     evaluating,
-    forecasting,
     onboarding,
     pruning,
     releasing,
@@ -308,8 +307,8 @@ def _type_of(schema: dict[str, Any]) -> str:
     return ", ".join([str(schema.get("type", "")), *bounds])
 
 
-app.command("audit")(auditing.command(_source))
-app.command("forecast")(forecasting.command(_source))
+app.command("audit")(auditing.audit_command(_source))
+app.command("forecast")(auditing.forecast_command(_source))
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))

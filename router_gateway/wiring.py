@@ -169,6 +169,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.dispatch.passthrough import PassthroughUpstream
     from router_gateway.dispatch.tokens import warm_up
     from router_gateway.dispatch.translate import LiteLLMUpstream
+    from router_gateway.estimating import Estimates
     from router_gateway.gateway import Gateway
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
@@ -207,6 +208,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [] if ledger.ready() else ["ledger"],
+        estimates=Estimates(config),
         body_bytes_max=config.server.body_bytes_max,
         requests_in_flight_max=config.server.requests_in_flight_max,
         stream_ping_s=config.server.stream_ping_s,

@@ -5,9 +5,15 @@ To add a page: write its handlers with `admin_only` in a module of their own, an
 
 from __future__ import annotations
 
-from router_gateway.api import admin_judges, admin_ledger, admin_lifecycle, admin_pool
+from router_gateway.api import admin_audit, admin_judges, admin_ledger, admin_lifecycle, admin_pool
 
 PREFIX = "/admin/api"
 
-ROUTES = (*admin_pool.ROUTES, *admin_judges.ROUTES, *admin_ledger.ROUTES, *admin_lifecycle.ROUTES)
+ROUTES = (
+    *admin_pool.ROUTES,
+    *admin_judges.ROUTES,
+    *admin_ledger.ROUTES,
+    *admin_lifecycle.ROUTES,
+    *admin_audit.ROUTES,
+)
 """(method, path under PREFIX, handler)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 
@@ -13,9 +13,27 @@ from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
 from router_gateway.core.types import FeedbackSource
+from router_gateway.evaluation.audit_question import Change, Question
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
 from router_gateway.learning.settings import Learning
+
+
+class Estimating(Protocol):
+    """Estimates from the ledger, in plain values; they take seconds, and none of the event loop's time."""
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Names of the pool."""
+        ...
+
+    async def audit(self, question: Question) -> dict[str, Any]:
+        """Whether routing is worth it. Raises GatewayError."""
+        ...
+
+    async def forecast(self, change: Change) -> dict[str, Any]:
+        """The days to come. Raises GatewayError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +48,7 @@ class Parts:
     auth: Authenticator
     meter: PrometheusMeter
     ready: Callable[[], list[str]]
+    estimates: Estimating
     body_bytes_max: int
     requests_in_flight_max: int
     stream_ping_s: float

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from router_gateway.core.errors import DataError, GatewayError
 from router_gateway.core.protocols import Policy
 from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
+from router_gateway.evaluation.audit_question import Question
 from router_gateway.evaluation.audit_result import AuditResult, Traffic
 from router_gateway.evaluation.audit_standing import Compared, compare
 from router_gateway.evaluation.logged_models import cross_fitted
@@ -27,30 +27,6 @@ from router_gateway.evaluation.paired import Paired
 from router_gateway.learning import standing
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.decided import read_decided
-
-DECISIONS_MAX = 100_000
-"""Rated decisions that are read, the newest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked.
-
-    policy : None is the live one; version : a snapshot as it is, None = fitted anew out of fold
-    worth_usd : the dial; None leaves every decision the one it had
-    rule : "greedy" without exploration, "configured" as the gateway would draw
-    since : timezone-aware, None = from the first; tenant : None = everybody's decisions
-    """
-
-    policy: str | None = None
-    version: int | None = None
-    worth_usd: float | None = None
-    rule: Literal["greedy", "configured"] = "greedy"
-    since: datetime | None = None
-    tenant: str | None = None
-    decisions_max: int = DECISIONS_MAX
-    resamples: int = 1000
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

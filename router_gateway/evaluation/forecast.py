@@ -6,8 +6,8 @@ with a resample of its own, so that a band holds what is not known of either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -15,37 +15,19 @@ import numpy as np
 
 from router_gateway.core.errors import DataError, GatewayError
 from router_gateway.core.types import Endpoint, Floats
-from router_gateway.evaluation.audit import Installation, Question
+from router_gateway.evaluation.audit import Installation
+from router_gateway.evaluation.audit_question import Change
 from router_gateway.evaluation.daily_traffic import DAYS_MIN, WEEKLY_MIN, History, Paths, simulate
 from router_gateway.evaluation.forecast_requests import Requests, changed_requests, logged_requests
 from router_gateway.evaluation.forecast_result import Band, DayBand, Forecast, Outlook, risk
 from router_gateway.evaluation.paired import interval
-from router_gateway.evaluation.repricing import NewPrice, Repricing
+from router_gateway.evaluation.repricing import Repricing
 from router_gateway.ledger.days import read_days
 from router_gateway.ledger.decided import read_decided
 from router_gateway.ledger.reads import output_tokens
 
 HISTORY_DAYS = 182
 """Days of traffic that are looked back on, at most."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What is asked: `question` names policy, dial and rule; nothing in it and no price is a forecast of what is.
-
-    days : to come; prices : new ones, by endpoint; budget_usd_per_day : to give the odds of
-    """
-
-    question: Question = field(default_factory=Question)
-    days: int = 30
-    prices: Mapping[str, NewPrice] = field(default_factory=dict)
-    budget_usd_per_day: float | None = None
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything is to be otherwise."""
-        asked = self.question
-        return bool(asked.policy or asked.worth_usd or self.prices)
 
 
 def forecast(

@@ -15,7 +15,8 @@ import numpy as np
 
 from router_gateway.core.errors import DataError
 from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
-from router_gateway.evaluation.audit import Candidate, Installation, Question, candidate_of, unread
+from router_gateway.evaluation.audit import Candidate, Installation, candidate_of, unread
+from router_gateway.evaluation.audit_question import Question
 from router_gateway.evaluation.logged_models import cost_factor, cross_fitted
 from router_gateway.evaluation.logged_outcomes import LoggedOutcomes, gathered, of_one_space
 from router_gateway.evaluation.logged_replay import replayed

@@ -6,18 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router_gateway.core.types import Endpoint
+from router_gateway.evaluation.audit_question import NewPrice
 from router_gateway.ledger.decided import Decided, Tried
 
 _USD_PER_MTOK = 1e-6
 _OUTPUT_TOKENS = 300.0  # where no call of an endpoint says how long its answers are
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewPrice:
-    """USD per million tokens. Cached and written prompts change in proportion to the input price."""
-
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

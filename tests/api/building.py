@@ -27,6 +27,7 @@ from router_gateway.api.app import create_app
 from router_gateway.api.auth import Authenticator
 from router_gateway.api.metrics import PrometheusMeter
 from router_gateway.api.parts import Parts
+from router_gateway.config import Config
 from router_gateway.core.experience import Experience
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import NUSD_PER_USD
@@ -37,6 +38,7 @@ from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.passthrough import PassthroughUpstream
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.embedding.hashing import HashingEmbedder
+from router_gateway.estimating import Estimates
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
 from router_gateway.grading.settings import Judging
@@ -237,6 +239,7 @@ async def running(
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],
+        estimates=Estimates(_configured(directory)),
         body_bytes_max=body_bytes_max,
         requests_in_flight_max=requests_in_flight_max,
         stream_ping_s=stream_ping_s,
@@ -261,6 +264,15 @@ async def running(
         )
         async with site.client:
             yield site
+
+
+def _configured(directory: Path) -> Config:
+    """As much of a configuration as estimates from this gateway's ledger need."""
+    price = {"price_input_usd_per_mtok": "0.5", "price_output_usd_per_mtok": "2.0"}
+    pool = [{"name": "mid", "model": "maker/mid-model", "context_tokens_max": 64_000, **price}]
+    url = f"sqlite:///{directory}/ledger.db"
+    settings = {"ledger": {"url": url}, "embedder": {"kind": "hashing"}, "default_endpoint": "mid", "endpoints": pool}
+    return Config(state_dir=directory, **settings)
 
 
 class _Server(uvicorn.Server):

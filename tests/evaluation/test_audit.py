@@ -14,7 +14,8 @@ from router_gateway import registry
 from router_gateway.cli import app
 from router_gateway.core.errors import GatewayError, RequestError, SnapshotMismatch
 from router_gateway.core.types import NamedPolicy
-from router_gateway.evaluation.audit import Installation, Question, audit
+from router_gateway.evaluation.audit import Installation, audit
+from router_gateway.evaluation.audit_question import Question
 from router_gateway.evaluation.audit_standing import CANDIDATE, LOGGED, MIX
 from router_gateway.evaluation.logged import read_logged
 from router_gateway.evaluation.logged_outcomes import gathered, rated

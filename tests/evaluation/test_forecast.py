@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from router_gateway.cli import app
 from router_gateway.core.errors import RequestError
-from router_gateway.evaluation.audit import Question
-from router_gateway.evaluation.forecast import Change, forecast
-from router_gateway.evaluation.repricing import NewPrice, Repricing
+from router_gateway.evaluation.audit_question import Change, NewPrice, Question
+from router_gateway.evaluation.forecast import forecast
+from router_gateway.evaluation.repricing import Repricing
 from router_gateway.ledger.decided import Decided, Tried
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.routing.rules import Greedy
