@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding preference-conditioned clean lifecycle
+.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding preference-conditioned clean lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -121,6 +121,9 @@ forecast: $(VENV)/.installed ## Count how often the band of a forecast holds wha
 
 lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (two minutes)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/lifecycle.py $(ARGS)
+
+chaos: $(VENV)/.installed ## Stop the database, kill the gateway, fill its disk, under load; then count (needs PostgreSQL's initdb)
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/chaos.py $(if $(ARGS),,--out docs/results/chaos.json) $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

@@ -10,15 +10,16 @@ from tests.e2e import process, upstream, world
 from tests.ledger.conftest import postgres, postgres_server, postgres_url  # noqa: F401 - fixtures
 
 _HERE = Path(__file__).parent
+_SLOW = {"test_demo.py", "test_chaos.py"}
 
 
 def pytest_collection_modifyitems(config, items):
-    """The demo's first start takes most of a minute: it is for `make e2e` and CI."""
+    """What takes most of a minute is for `make e2e` and CI."""
     asked = "CI" in os.environ or any("e2e" in argument for argument in config.args)
     for item in items:
         if item.path.parent == _HERE:
             item.add_marker(pytest.mark.e2e)
-        if item.path == _HERE / "test_demo.py" and not asked:
+        if item.path.parent == _HERE and item.path.name in _SLOW and not asked:
             item.add_marker(pytest.mark.skip(reason="takes a minute: run by `make e2e` and in CI"))
 
 

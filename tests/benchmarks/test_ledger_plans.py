@@ -1,0 +1,46 @@
+"""The ledger's questions enter every large table by an index: on a small ledger of the benchmark's own making."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from router_gateway.ledger.engine import migrate, open_engine
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+EVERYTHING = {"report: by endpoint, everything", "prune: nothing to do"}
+"""These begin at the newest, or the oldest, end of an index, and stop at their limit."""
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("ledger_plans")
+
+
+def test_no_budget_and_no_dashboard_reads_a_whole_table(plans, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    migrate(url)
+    engine = open_engine(url)
+    at = plans.ledger_plans_data.fill(engine, 3_000)
+    asked = plans.ask(engine, at)
+    engine.dispose()
+    assert sum(name.startswith(("budget", "dashboard", "spend")) for name in asked) >= 9
+    assert all(of["plans"] for of in asked.values()), "the statements were caught"
+    assert {name: of["scans"] for name, of in asked.items() if of["scans"] and name not in EVERYTHING} == {}
+    unindexed = [
+        line
+        for name in EVERYTHING
+        for line in asked[name]["scans"]
+        if "USING INDEX" not in line and "USING COVERING INDEX" not in line
+    ]
+    assert unindexed == []
+
+
+def test_a_scan_is_noticed(plans) -> None:
+    assert plans.scans(["SCAN attempts", "SEARCH decisions USING INDEX ix (at>?)", "Seq Scan feedback"]) == [
+        "SCAN attempts",
+        "Seq Scan feedback",
+    ]
