@@ -78,7 +78,7 @@ OUTCOMES := $(wildcard ../shared/data/cascades.parquet ../shared/data/fourtier.p
 comma := ,
 space := $(subst ,, )
 POLICIES := best_on_average knn knn@learned linear lexical clusters clusters:learned=true factors contrastive \
-  contrastive:loss=cost_bands profile lookahead preference composed bandit routes stack
+  contrastive:loss=cost_bands profile lookahead preference composed bandit routes forest stack
 
 # The documentation holds the figures of a whole run only: all four tables, everything else as it is by default.
 WHOLE := $(if $(SOURCES)$(ARGS),,$(filter 4,$(words $(OUTCOMES))))

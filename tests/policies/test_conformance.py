@@ -21,6 +21,7 @@ def test_the_built_in_policies_are_registered():
         "linear",
         "clusters",
         "factors",
+        "forest",
         "composed",
         "contrastive",
         "lookahead",
