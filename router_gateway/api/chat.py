@@ -57,7 +57,7 @@ async def _whole(request: Request, parts: Parts, ask: Ask, options: RoutingOptio
     content = served.answer.content or b""
     listener = parts.grader.listener(ask, served, options.checks)
     if listener is not None:
-        listener.whole(served.answer.payload or {})
+        listener.whole(served.answer.payload or {}, len(content))
     if options.explain and served.answer.status < 400:
         content = _with_routing(content, _routing(parts, ask, options, served))
     headers = _headers(parts, served)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from router_gateway.dispatch.stream import DONE, data_of
 
 log = logging.getLogger(__name__)
 
-_STREAM_BYTES_MAX = 4 * 1024 * 1024
-"""A stream longer than this is not graded."""
+_BYTES_MAX = 4 * 1024 * 1024
+"""An answer that takes more than this on the wire is not graded."""
 
-Said = Callable[[], str | None]
-"""The text of an answer, None where there is none to grade. It takes a moment: to be called off the event loop."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A whole answer as it came. `bytes_held` is about what it takes in memory."""
+
+    read: Callable[[], str | None]
+    bytes_held: int
+
+    def text(self) -> str | None:
+        """Its words, None where there are none to grade. It takes a moment: to be called off the event loop."""
+        return self.read()
 
 
 class Listener:
@@ -29,25 +39,26 @@ class Listener:
         self._events: list[bytes] = []
         self._bytes = 0
 
-    def whole(self, payload: Mapping[str, Any]) -> None:
-        """An answer that came in one piece."""
-        self._hand_on(lambda: text_of(payload))
+    def whole(self, payload: Mapping[str, Any], size: int) -> None:
+        """An answer that came in one piece, of `size` bytes."""
+        if size <= _BYTES_MAX:
+            self._hand_on(lambda: text_of(payload), size)
 
     def events(self, batch: list[bytes]) -> None:
         """The next events of a stream; the answer is whole with `[DONE]`."""
-        if self._bytes > _STREAM_BYTES_MAX:
+        if self._bytes > _BYTES_MAX:
             return
         self._events += batch
         self._bytes += sum(map(len, batch))
-        if self._bytes > _STREAM_BYTES_MAX:
+        if self._bytes > _BYTES_MAX:
             self._events = []
         elif batch[-1] == DONE:
             events, self._events = self._events, []
-            self._hand_on(lambda: streamed_text_of(events))
+            self._hand_on(lambda: streamed_text_of(events), self._bytes)
 
-    def _hand_on(self, said: Said) -> None:
+    def _hand_on(self, read: Callable[[], str | None], size: int) -> None:
         try:
-            self._deliver(said)
+            self._deliver(Said(read=read, bytes_held=size))
         except Exception as error:  # the answer is good: grading must not spoil it
             log.error("an answer is not graded: %s", type(error).__name__)
 

@@ -36,6 +36,8 @@ from router_gateway.grading.settings import Judging
 log = logging.getLogger(__name__)
 
 _FIRST_IS_BETTER: Mapping[Verdict, float] = {"first": 1.0, "neither": 0.5, "second": 0.0}
+_STREAM_PER_CHARS = 100
+"""A streamed word is wrapped in so many bytes, and more, of an event."""
 _BODY_PER_CHARS = 4
 """A body may be so much longer than the text in it; a longer one is not kept waiting in memory."""
 
@@ -74,7 +76,10 @@ class Judge:
         return self._lots.of(query, answered)
 
     def submit(self, sample: Sample) -> None:
-        """Judge it when its turn comes. A full queue drops it."""
+        """Judge it when its turn comes. A full queue drops it, and one too long is not kept."""
+        if sample.said.bytes_held > self._settings.chars_max * _STREAM_PER_CHARS:
+            self._counts[("unfit",)] += 1
+            return
         try:
             self._queue.put_nowait(sample)
         except asyncio.QueueFull:
@@ -105,7 +110,7 @@ class Judge:
                 self._queue.task_done()
 
     async def _judge(self, sample: Sample) -> None:
-        answer = await asyncio.to_thread(sample.said)
+        answer = await asyncio.to_thread(sample.said.text)
         conversation = await asyncio.to_thread(conversation_text, sample.body["messages"])
         if not answer or len(answer) + len(conversation) > self._settings.chars_max:
             self._counts[("unfit",)] += 1

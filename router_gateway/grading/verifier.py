@@ -20,7 +20,9 @@ from router_gateway.grading.heard import Said
 log = logging.getLogger(__name__)
 
 _WAITING_MAX = 1_000
+_WAITING_BYTES_MAX = 256 * 1024 * 1024
 _THREADS = 2
+_CLOSE_S = 5.0
 _WORDS = {True: "passed", False: "failed", None: "undecided"}
 
 
@@ -32,16 +34,21 @@ class Verifier:
         self._room = threading.BoundedSemaphore(waiting_max)
         self._threads = ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="verifier")
         self._waiting: set[Future[str]] = set()
+        self._lock = threading.Lock()
+        self._bytes_waiting = 0
         self._counts: Counter[tuple[str, ...]] = Counter()
 
     def submit(self, query_id: UUID, tenant: str, checks: Sequence[Check], said: Said) -> bool:
         """Check the answer soon; False when too many are waiting already."""
-        if not self._room.acquire(blocking=False):
+        crowded = self._bytes_waiting + said.bytes_held > _WAITING_BYTES_MAX
+        if crowded or not self._room.acquire(blocking=False):
             self._counts[("dropped",)] += 1
             return False
+        with self._lock:
+            self._bytes_waiting += said.bytes_held
         work = self._threads.submit(self._verify, query_id, tenant, checks, said)
         self._waiting.add(work)
-        work.add_done_callback(partial(self._verified, query_id))
+        work.add_done_callback(partial(self._verified, query_id, said.bytes_held))
         return True
 
     def counts(self) -> Mapping[tuple[str, ...], float]:
@@ -53,11 +60,12 @@ class Verifier:
         wait(set(self._waiting))
 
     def close(self) -> None:
-        """Check what is waiting, and stop."""
-        self._threads.shutdown(wait=True)
+        """Check what is waiting, as far as that is quick, and stop."""
+        wait(set(self._waiting), timeout=_CLOSE_S)
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _verify(self, query_id: UUID, tenant: str, checks: Sequence[Check], said: Said) -> str:
-        text = said()
+        text = said.text()
         results = [None if text is None else check.passes(text) for check in checks]
         decided = [result for result in results if result is not None]
         if not decided:
@@ -77,9 +85,14 @@ class Verifier:
         )
         return {1.0: "passed", 0.0: "failed"}.get(quality, "partly")
 
-    def _verified(self, query_id: UUID, work: Future[str]) -> None:
+    def _verified(self, query_id: UUID, size: int, work: Future[str]) -> None:
         self._waiting.discard(work)
         self._room.release()
+        with self._lock:
+            self._bytes_waiting -= size
+        if work.cancelled():  # the gateway stops
+            self._counts[("dropped",)] += 1
+            return
         error = work.exception()
         if error is None:
             self._counts[(work.result(),)] += 1

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, Row, Select, insert, select
 
 from router_gateway.core.errors import NotFound, RequestError
 from router_gateway.core.ids import uuid7
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.tables import api_key_revocations, api_keys
 
@@ -48,7 +49,12 @@ class Keys:
         self._engine = engine
 
     def create(self, name: str, tenant: str = "default", allows: Sequence[str] = (), *, admin: bool = False) -> str:
-        """A new key in plaintext ("rg-" and 43 URL-safe characters), to be shown once."""
+        """A new key in plaintext ("rg-" and 43 URL-safe characters), to be shown once.
+
+        Raises RequestError for the tenant that is the gateway itself: its decisions and budget are nobody else's.
+        """
+        if tenant == JUDGING_TENANT:
+            raise RequestError(f"the tenant {tenant!r} is the gateway's own", param="tenant")
         key = "rg-" + secrets.token_urlsafe(_RANDOM_BYTES)
         row = {
             "id": uuid7(),

@@ -9,6 +9,7 @@ from sqlalchemy import Engine, select
 
 from router_gateway.core.errors import NotFound, RequestError
 from router_gateway.core.ids import uuid7
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.tables import api_key_revocations, api_keys
 
@@ -29,6 +30,11 @@ def test_a_key_is_found_by_its_plaintext_which_is_stored_nowhere(keys: Keys, eng
     with engine.connect() as connection:
         row = connection.execute(select(api_keys)).mappings().one()
     assert plaintext not in str(dict(row))
+
+
+def test_nobody_gets_a_key_of_the_gateways_own_tenant(keys: Keys) -> None:
+    with pytest.raises(RequestError, match="gateway's own"):
+        keys.create("spy", tenant=JUDGING_TENANT)
 
 
 def test_other_strings_are_no_keys(keys: Keys) -> None:
