@@ -15,6 +15,7 @@ from router_gateway.core.errors import ConfigError
 Backend = Literal["threads", "processes", "dask", "ray"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
+_RAY_JOBS_A_WORKER = 8
 _JOBLIB = {"threads": "threading", "processes": "loky", "dask": "dask", "ray": "ray"}
 
 Job = TypeVar("Job")
@@ -93,8 +94,14 @@ def _run(
     with _configured(backend, workers, scheduler, shared), warnings.catch_warnings():
         # loky replaces a worker that has grown by 300 MB, which a policy's memory may well do, and says so
         warnings.filterwarnings("ignore", message="A worker stopped", category=UserWarning)
-        pool = Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)
-        yield from pool(delayed(_numbered)(at, *call) for at, call in enumerate(calls))
+        ready = [delayed(_numbered)(at, *call) for at, call in enumerate(calls)]
+        if (
+            backend == "ray"
+        ):  # its backend gives results as lists only: by a few jobs a worker, so that they can be kept
+            for start in range(0, len(ready), few := _RAY_JOBS_A_WORKER * workers):
+                yield from Parallel(batch_size=1)(ready[start : start + few])
+            return
+        yield from Parallel(return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1)(ready)
 
 
 def _numbered(at: int, work: Callable[..., Any], *arguments: Any) -> tuple[int, Any]:

@@ -46,9 +46,12 @@ def alone(entries, tmp_path):
     return run(entries, jobs_of(entries), folder=tmp_path / "alone", backend="threads", workers=1)
 
 
-@pytest.mark.parametrize("backend", ["threads", "processes", "dask"])
+NO_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed (pip install ray)")
+
+
+@pytest.mark.parametrize("backend", ["threads", "processes", "dask", pytest.param("ray", marks=NO_RAY)])
 def test_every_backend_finds_the_same(entries, tmp_path, alone, backend):
-    """Dask with a real cluster of processes on this machine."""
+    """Dask, and Ray where it is there, with a real cluster of processes on this machine."""
     records = run(entries, jobs_of(entries), folder=tmp_path / backend, backend=backend, workers=2)
     assert without_times(records) == without_times(alone)
     assert all("parts" in record or "references" in record for _, record in records)
