@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,23 +166,19 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.api.parts import Parts
     from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
-    from router_gateway.dispatch.passthrough import PassthroughUpstream
     from router_gateway.dispatch.tokens import warm_up
-    from router_gateway.dispatch.translate import LiteLLMUpstream
     from router_gateway.estimating import Estimates
     from router_gateway.gateway import Gateway
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
 
-    secrets = api_keys(config)
+    upstreams, prepare = _upstreams(config)
     warm_up()
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
     ledger = open_ledger(config)
     _load(brain, ledger, progress)
     newcomers = _watch_newcomers(brain, ledger)
     meter = PrometheusMeter(brain.endpoints)
-    translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
-    upstreams: dict[WireProtocol, Upstream] = {"openai": PassthroughUpstream(secrets), "litellm": translating}
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
     routers, learner = brain.routers(), brain.learner(ledger.engine)
     rollout = open_rollout(brain, ledger.engine, routers, learner)
@@ -216,10 +212,20 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         settings=config.shown(),
         truth=config.learning.truth,
         # seconds of import: before the first request rather than under it, and only where it is needed
-        before_serving=[translating.load] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
+        before_serving=[prepare] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
-    watch(meter, gateway, brain.embedder, learner := brain.learner(ledger.engine), parts.grader)
+    watch(meter, gateway, brain.embedder, learner, parts.grader)
     return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner, rollout=rollout)
+
+
+def _upstreams(config: Config) -> tuple[Mapping[WireProtocol, Upstream], Callable[[], Awaitable[None]]]:
+    """How endpoints are spoken to, and what loads the slow one of them."""
+    from router_gateway.dispatch.passthrough import PassthroughUpstream
+    from router_gateway.dispatch.translate import LiteLLMUpstream
+
+    secrets = api_keys(config)
+    translating = LiteLLMUpstream(secrets, drop_params=config.dispatch.drop_params)
+    return {"openai": PassthroughUpstream(secrets), "litellm": translating}, translating.load
 
 
 def _load(brain: Brain, ledger: Ledger, progress: Progress) -> None:
