@@ -68,7 +68,7 @@ def report_rows(config: Config, by: str) -> tuple[list[str], list[list[str]]]:
 
     if by not in get_args(GroupBy):
         raise RequestError(f"report by {by!r}: choose one of {', '.join(get_args(GroupBy))}", param="by")
-    columns = [by, "requests", "errors", "tokens", "USD", "quality", "p50 ms", "p95 ms"]
+    columns = [by, "requests", "errors", "tokens", "USD", "quality", "p50 ms", "p95 ms", "no outcome"]
     if not _ledger_exists(config):
         raise GatewayError("there is no ledger yet", hint="the first start makes it, or `router-gateway migrate`")
     _ledger(config)
@@ -84,6 +84,7 @@ def report_rows(config: Config, by: str) -> tuple[list[str], list[list[str]]]:
             "-" if row.quality is None else f"{row.quality:.3f} (n={row.rated:,})",
             _ms(row.latency_ms_p50),
             _ms(row.latency_ms_p95),
+            f"{row.undispatched:,} ({nusd_to_usd(row.undispatched_nusd):.6f} USD)" if row.undispatched else "-",
         ]
         for row in found
     ]

@@ -15,6 +15,10 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
     ledger, budgets = gateway.ledger, gateway.budgets
     meter.watch("router_ledger_queue_depth", "Rows not yet in the database", lambda: ledger.counters.rows_waiting)
     meter.watch_counts("router_ledger_dropped", "Rows lost; must stay 0", (), lambda: {(): ledger.counters.rows_lost})
+    meter.watch_counts(
+        "router_ledger_sync_errors", "Failed syncs of the journal; must stay 0", (), lambda: {(): ledger.sync_errors}
+    )
+    meter.watch("router_ledger_disk_full", "1 while the journal's disk lacks room", lambda: ledger.disk_is_full)
     meter.watch_circuits(gateway.dispatcher.circuit_states)
     meter.watch_counts("router_learner_steps", "Steps of the learner", ("policy", "outcome"), learner.counts)
     if budgets is not None:

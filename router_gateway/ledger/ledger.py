@@ -235,6 +235,16 @@ class Ledger:
         return self._journal.has_room
 
     @property
+    def disk_is_full(self) -> bool:
+        """Whether decisions are refused for want of room on the journal's disk."""
+        return self._journal.disk_is_full
+
+    @property
+    def sync_errors(self) -> int:
+        """How often the disk failed to make the journal durable, since the start."""
+        return self._syncer.errors
+
+    @property
     def counters(self) -> WriterCounters:
         return self._writer.counters
 

@@ -23,7 +23,7 @@ from router_gateway.ledger.totals import SUMS, TOKENS, during_days, span, summed
 GroupBy = Literal["endpoint", "day", "tenant"]
 
 _GROUPS_MAX = 10_000
-_NEWEST_MAX = 20_000
+_NEWEST_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def usage(
     """Rows in the order of their group's name, for `since` <= instant < `until` (timezone-aware; None = open).
 
     The instant is the attempt's for attempts and the decision's for quality and `undispatched`. Whole days are read
-    from `daily_totals`, so money is exact however long ago it was spent. Latencies are of the newest 20,000 answers
+    from `daily_totals`, so money is exact however long ago it was spent. Latencies are of the newest 10,000 answers
     of that time, quality of as much feedback: a report of ten million requests must not read them all.
     """
     groups: dict[str, dict[str, Any]] = dict(sums(engine, group_by, since=since, until=until))

@@ -12,7 +12,13 @@ from sqlalchemy import text
 from router_gateway.core.types import Usage
 from router_gateway.dispatch.echo import Echo
 from router_gateway.ledger.budgets import Budgets
+from router_gateway.ledger.engine import migrate
 from tests.api.building import EASY, endpoint, error_of, running
+from tests.ledger import conftest as databases
+
+postgres_server = databases.postgres_server
+postgres = databases.postgres
+postgres_url = databases.postgres_url
 
 ANSWER_TOKENS = 200
 USAGE = Usage(tokens_input=100, tokens_output=ANSWER_TOKENS)
@@ -115,12 +121,19 @@ async def test_free_endpoints_need_no_budget(start):
     assert (await site.chat(EASY)).status_code == 200
 
 
-async def test_of_500_at_once_a_budget_for_50_answers_50(start):
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def test_of_500_at_once_a_budget_for_50_answers_50(start, database, request):
     """Every answer costs exactly what was set aside for it: prompts are free, answers as long as allowed."""
+    url = None
+    if database == "postgres":
+        url = request.getfixturevalue("postgres_url")
+        migrate(url)
     pool = [
         endpoint("small", **{f"price_{k}_usd_per_mtok": Decimal(0) for k in ("input", "cached_input", "cache_write")})
     ]
-    site = await start(endpoints=pool, echoes={"small": Echo(usage=USAGE)}, requests_in_flight_max=1000)
+    site = await start(
+        endpoints=pool, echoes={"small": Echo(usage=USAGE)}, requests_in_flight_max=1000, database_url=url
+    )
     each_nusd = int(ANSWER_TOKENS * pool[0].price_output_usd_per_mtok * 1000)
     give(site, "tenant", "default", 50 * each_nusd)
     members = {"max_completion_tokens": ANSWER_TOKENS}

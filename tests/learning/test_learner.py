@@ -13,6 +13,7 @@ from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Feedback
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.lessons import Lessons, Watermark
+from router_gateway.ledger.retention import forget
 from tests.learning.school import (
     ASKED,
     AT,
@@ -203,22 +204,19 @@ def test_a_refit_forgets_rows_that_are_gone(ledger, saved):
     assert live["knn"].current().version == live_short["knn"].current().version == 5
 
 
-def test_rows_that_were_deleted_have_no_part_in_a_refit(ledger, saved):
+def test_a_tenant_that_is_forgotten_has_no_part_in_a_refit(ledger, saved):
     enrolled(saved, "bandit")
     learner, live = school(ledger.engine, saved, "bandit")
     rate(ledger, 40, seed=7, tenant="stays")
     rate(ledger, 40, seed=8, tenant="leaves", quality=lambda cluster, endpoint: 0.0)
     assert learner.step() == {"bandit": "learned"}
-    with ledger.engine.begin() as connection:
-        if connection.dialect.name == "sqlite":
-            connection.execute(text("DROP TRIGGER feedback_no_delete"))
-        else:
-            connection.execute(text("ALTER TABLE feedback DISABLE TRIGGER USER"))
-        connection.execute(text("DELETE FROM feedback WHERE tenant = 'leaves'"))
+    assert forget(ledger.engine, "leaves", pause_s=0).rows["feedback"] == 40
     assert learner.step(refit=True) == {"bandit": "refitted"}
     stays = fitted("bandit").partial_fit(ledger_experience(ledger))
     assert len(ledger_experience(ledger)) == 40
     assert np.array_equal(scores(live["bandit"].current().policy), scores(stays))
+    rate(ledger, 5, seed=9)
+    assert learner.step() == {"bandit": "learned"}, "what comes afterwards is learned as ever"
 
 
 def test_rows_that_come_where_others_were_deleted_are_learned(ledger, saved, caplog):
