@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding preference-conditioned clean lifecycle
+.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -101,6 +101,12 @@ ablation: $(VENV)/.installed ## Leave out or exchange one part of routing at a t
 
 onboarding: $(VENV)/.installed ## Count the labelled prompts that a new endpoint needs (needs the shared outcome tables)
 	@$(BIN)/python -P benchmarks/onboarding.py $(ARGS)
+
+starter-prior: $(VENV)/.installed ## Make the prior of a new installation anew (needs the shared outcome tables)
+	@$(BIN)/python -P benchmarks/starter_prior.py $(ARGS)
+
+coldstart: $(VENV)/.installed ## Judge a new installation that knows its endpoints' abilities only (needs the shared outcome tables)
+	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/coldstart.py $(ARGS)
 
 preference-conditioned: $(VENV)/.installed ## Compare a router trained for all prices with quality minus price
 	@$(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)

@@ -14,6 +14,7 @@ from policies._ridge import Ridge, with_intercept
 from policies._store import read_state, write_state
 from router_gateway.core.errors import NotFitted
 from router_gateway.core.experience import Experience
+from router_gateway.core.prior import Prior
 from router_gateway.core.types import Floats, Queries, Scores
 
 _BATCH = 64  # queries scored at a time: bounds the (batch, E, D) array
@@ -79,6 +80,27 @@ class Bandit:
                 experience.endpoint,
                 most=effective_outcomes(self.gamma, self.horizon),
                 noise=ridge.noise(prior),
+            ),
+            gamma=self.gamma,
+        )
+        return self
+
+    def start(self, prior: Prior) -> Self:
+        """The prior's expectation is f, and counts for as many confirming outcomes as it says it is worth."""
+        embedding, endpoints = prior.queries.embedding, len(prior.endpoints)
+        centre, whitening = _whitening(embedding, self.components)
+        drift = Residuals.nothing(endpoints=endpoints, features=1 + len(whitening.T), penalty=self.drift_penalty)
+        self.model_ = _Model(
+            endpoints=prior.endpoints,
+            space=prior.queries.space,
+            prior=prior.coefficients,
+            centre=centre,
+            whitening=whitening,
+            drift=drift.confirmed(
+                np.tile(_whitened(embedding, centre, whitening), (endpoints, 1)),
+                np.repeat(np.arange(endpoints), len(embedding)),
+                most=prior.outcomes,
+                noise=prior.noise,
             ),
             gamma=self.gamma,
         )

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from router_gateway import registry
 from router_gateway.config import Changes, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice
 from router_gateway.core.errors import PolicyError, RequestError, SnapshotMismatch
-from router_gateway.core.protocols import Embedder, Policy, Rule
+from router_gateway.core.protocols import Embedder, Policy, Rule, StartsFromPrior
 from router_gateway.core.types import Endpoint, NamedPolicy
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.learning.live import LivePolicy
@@ -105,6 +105,8 @@ class Brain:
     def load(self, progress: Progress, *, fits: bool = True) -> None:
         """Take each policy's newest snapshot; fit those without a fitting one on the training outcomes, if any.
 
+        Without such outcomes they start from the abilities that are declared, if any.
+
         With `fits` False nothing is learned and nothing written.
         """
         self.embedder.embed(["ready"])  # loads the weights now rather than under the first request
@@ -117,6 +119,8 @@ class Brain:
                 missing.append(choice)
         if fits and missing and self.config.training.outcomes:
             self.fit(missing, self.config.training.outcomes, progress)
+        elif fits and missing and any(endpoint.ability is not None for endpoint in self.config.endpoints):
+            self.start(missing)
         for choice in missing:
             if choice.name not in self.live:
                 log.warning("policy %s is not fitted: the default endpoint serves until it is", choice.name)
@@ -135,15 +139,36 @@ class Brain:
         self.cost = build_cost(self.config, self.endpoints)
         fitting.learn_lengths(self.cost, table)
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
-        saved = []
+        fitted = ((choice.name, self.unfitted_as_configured(choice.name).fit(experience)) for choice in choices)
+        told = Provenance.of(experience, created=datetime.now(UTC), extra=extra)
+        return [self._save(name, policy, told) for name, policy in fitted]
+
+    def start(self, choices: list[PolicyChoice]) -> None:
+        """Begin with what the starter prior makes of the declared abilities; a policy that cannot is left out."""
+        from router_gateway.learning.starter import StarterPrior
+
+        starter = StarterPrior.read()
+        abilities = {e.name: e.ability for e in self.config.endpoints if e.ability is not None}
+        imagined = starter.experience(abilities, self.embedder)
+        extra = {"output_tokens": self.cost.state(), "abilities": abilities, "starter_prior": dict(starter.provenance)}
+        told = replace(Provenance.of(imagined, created=datetime.now(UTC), extra=extra), observations=0)
         for choice in choices:
-            policy = self.unfitted_as_configured(choice.name).fit(experience)
-            version = (self.snapshots.newest(choice.name) or 0) + 1
-            named = NamedPolicy(name=choice.name, version=version, policy=policy)
-            place = self.snapshots.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
-            self.live[choice.name] = LivePolicy(named)
-            saved.append((named.label, place))
-        return saved
+            policy = self.unfitted_as_configured(choice.name)
+            try:
+                if isinstance(policy, StartsFromPrior) and starter.space == self.space:
+                    self._save(choice.name, policy.start(starter.prior(abilities)), told)
+                else:
+                    self._save(choice.name, policy.fit(imagined), told)
+            except PolicyError as error:
+                log.info("%s does not start from abilities: %s", choice.name, error.message)
+
+    def _save(self, name: str, policy: Policy, provenance: Provenance) -> tuple[str, Path]:
+        """Make the policy live and save it: label and folder."""
+        version = (self.snapshots.newest(name) or 0) + 1
+        named = NamedPolicy(name=name, version=version, policy=policy)
+        place = self.snapshots.save(named, provenance)
+        self.live[name] = LivePolicy(named)
+        return named.label, place
 
     @property
     def space(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from router_gateway.core.experience import Experience
+from router_gateway.core.prior import Prior
 from router_gateway.core.route_question import RouteQuestion
 from router_gateway.core.types import Attempt, Bools, Floats, Neighbour, Queries, Query, Scores
 
@@ -62,6 +63,15 @@ class ReadsTexts(Protocol):
 
     def learn_texts(self, texts: Queries) -> Self:
         """Take the texts, read and embedded as queries are. Called before `fit`, which keeps them."""
+        ...
+
+
+@runtime_checkable
+class StartsFromPrior(Protocol):
+    """What a policy may offer besides: to begin with an expectation in place of outcomes."""
+
+    def start(self, prior: Prior) -> Self:
+        """Know what the prior says and nothing else; takes the place of `fit`."""
         ...
 
 

@@ -51,7 +51,7 @@ class DatedPrices(Prices):
 
 
 class EndpointSettings(Prices):
-    """One model behind one URL or provider."""
+    """One model behind one URL or provider; `ability` is the mean quality expected of it before anything is known."""
 
     name: Name
     model: str = Field(min_length=1, max_length=200)
@@ -60,6 +60,7 @@ class EndpointSettings(Prices):
     api_key_env: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     price_changes: list[DatedPrices] = Field(default_factory=list, max_length=_CHANGES_MAX)
     context_tokens_max: int = Field(ge=1)
+    ability: float | None = Field(None, ge=0.01, le=0.99, allow_inf_nan=False)
     offers: frozenset[Literal["tools", "json", "vision", "audio"]] = frozenset()
     region: str | None = None
     collects_data: bool = False
