@@ -176,8 +176,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     warm_up()
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
     ledger = open_ledger(config)
-    _load(brain, ledger, progress)
-    newcomers = _watch_newcomers(brain, ledger)
+    newcomers = _load(brain, ledger, progress)
     meter = PrometheusMeter(brain.endpoints)
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
     routers, learner = brain.routers(), brain.learner(ledger.engine)
@@ -228,12 +227,13 @@ def _upstreams(config: Config) -> tuple[Mapping[WireProtocol, Upstream], Callabl
     return {"openai": PassthroughUpstream(secrets), "litellm": translating}, translating.load
 
 
-def _load(brain: Brain, ledger: Ledger, progress: Progress) -> None:
-    """Policies from their snapshots or fitted, and what the ledger knows of the lengths of answers."""
+def _load(brain: Brain, ledger: Ledger, progress: Progress) -> NewcomerWatch | None:
+    """Policies from their snapshots or fitted, and what the ledger knows of the lengths of answers and of newcomers."""
     brain.load(progress)
     if brain.config.learn_output_tokens and isinstance(brain.cost, TokenPriceCost):
         for name, means in ledger.output_tokens().items():
             brain.cost.observe_output(name, means.mean_output_tokens, calls=means.calls)
+    return _watch_newcomers(brain, ledger)
 
 
 def _watch_newcomers(brain: Brain, ledger: Ledger) -> NewcomerWatch | None:

@@ -23,8 +23,8 @@ ASSET = Path(__file__).parent / "assets" / "starter_prior.npz"
 _ROUNDS = 60  # of bisection: the mean is then right to the last bit of float32
 
 
-OUTCOMES = 20.0
-"""What a declared ability is worth: with an error of 0.1 in it, 20 answers know the mean as well."""
+OUTCOMES = 50.0
+"""What a declared ability is worth: with an error of 0.06 in it, 50 answers know the mean as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
