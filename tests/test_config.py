@@ -138,6 +138,10 @@ def test_a_missing_file_is_told(tmp_path):
     ("judging", "told"),
     [
         ("{share: 0.1}", "judging.judges: names nobody, so nobody can judge"),
+        (
+            "{share: 0.1, judges: [a], params: {stream: true}}",
+            "judging.params: value error, 'stream' is not for the configuration to say",
+        ),
         ("{pairs_share: 0.1, judges: [a, b]}", "judging.judges.1: 'b' is not among the endpoints"),
     ],
 )

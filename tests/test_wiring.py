@@ -1,5 +1,6 @@
 import json
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from router_gateway import config as configuration
 from router_gateway.brain import Brain, build_endpoints
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.ids import uuid7
+from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.evaluation.replay import query_of
+from router_gateway.ledger.budgets import Budgets
 from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
-from router_gateway.wiring import build_route_models
+from router_gateway.wiring import build, build_route_models
 
 SHORT, LONG = "Answer with the letter only. Question {}", "Explain step by step how to solve task {}"
 
@@ -108,3 +111,18 @@ def test_a_policy_that_asks_a_route_model_gets_one_and_a_missing_key_is_told(bra
     assert list(build_route_models(live)) == ["routes"]
     again = brain("constant", policy=choice).live["routes"].current()
     assert (again.version, again.policy.asks) == (1, live["routes"].current().policy.asks), "from its snapshot"
+
+
+async def test_one_learner_serves_all_and_judges_have_circuits_and_a_budget_of_their_own(brain, monkeypatch):
+    made, real = [], Brain.learner
+    monkeypatch.setattr(Brain, "learner", lambda self, engine: made.append(real(self, engine)) or made[-1])
+    config = brain("constant", judging={"judges": ["large"], "share": 0.5, "usd_per_day": 0.25}).config
+    built = build(config, replay_url=None, progress=_silent)
+    try:
+        assert made == [built.learner]
+        [state] = Budgets(built.gateway.ledger.engine).states(datetime.now(UTC))
+        assert (state.budget.subject, state.budget.limit_nusd) == (JUDGING_TENANT, 250_000_000)
+        judge = built.app.state.parts.grader.judge
+        assert judge._calls._dispatcher is not built.gateway.dispatcher
+    finally:
+        await built.gateway.aclose()

@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_OURS = ("model", "messages", "stream", "stream_options", "n", "tools", "routing")
+"""Members of a judge's request that are made here."""
 
 
 class Judging(BaseModel):
@@ -36,6 +39,14 @@ class Judging(BaseModel):
     concurrency: int = Field(2, ge=1, le=64)
     queue_max: int = Field(100, ge=1, le=10_000)
     chars_max: int = Field(40_000, ge=100, le=1_000_000)
+
+    @field_validator("params")
+    @classmethod
+    def _leaves_the_question_alone(cls, params: dict[str, Any]) -> dict[str, Any]:
+        for name in _OURS:
+            if name in params:
+                raise ValueError(f"{name!r} is not for the configuration to say")
+        return params
 
     @property
     def enabled(self) -> bool:
