@@ -66,10 +66,10 @@ class Stack:
     distribution-independent anomaly detection in streaming vessel data".
     """
 
-    over: Annotated[tuple[str, ...], doc("the policies, by registered name")] = ("knn", "clusters", "lexical")
+    over: Annotated[tuple[str, ...], doc("the policies, by registered name")] = ("clusters", "lexical", "forest")
     parameters: Annotated[dict[str, dict[str, Any]], doc("their parameters, by name")] = field(default_factory=dict)
     folds: Annotated[int, Ge(2), Le(10), doc("parts that the queries are dealt into")] = 2
-    penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 1_000.0
+    penalty: Annotated[float, Ge(0), Le(1e12), doc("outcomes that equal weights count for")] = 10_000.0
     novelty: Annotated[float, Ge(0), Le(1), doc("share of most distant known queries where trust fades")] = 0.02
     seed: Annotated[int, Ge(0), Le(2**32 - 1), doc("another seed, other folds")] = 0
 
