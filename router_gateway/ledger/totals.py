@@ -105,15 +105,16 @@ def book(connection: Connection, decided: Sequence[Mapping[Any, Any]], tried: Se
         tenants |= _tenants(connection, tried_ids - tenants.keys())
         for row in tried:
             _add(changes[_key(row, tenants.get(row["query_id"], UNKNOWN_TENANT))], row)
-    open_ids = new_ids - tried_ids
-    if open_ids:
-        early = _early_attempts(connection, open_ids)
+    unsure_ids = new_ids - {row["query_id"] for row in tried if row["number"] == 1}
+    if unsure_ids:
+        added = {(row["query_id"], row["number"]) for row in tried}
+        known = _early_attempts(connection, unsure_ids)
+        early = [attempt for attempt in known if (attempt["query_id"], attempt["number"]) not in added]
         tenants = {row["query_id"]: row["tenant"] for row in decided}
         for attempt in early:  # they came first, and count as nobody's so far
             _add(changes[_key(attempt, tenants[attempt["query_id"]])], attempt)
             _add(changes[_key(attempt, UNKNOWN_TENANT)], attempt, sign=-1)
-        open_ids -= {attempt["query_id"] for attempt in early}
-        _open(connection, open_ids)
+        _open(connection, unsure_ids - tried_ids - {attempt["query_id"] for attempt in early})
     _close(connection, tried_ids - new_ids)
     add_totals(connection, changes)
 

@@ -133,6 +133,14 @@ def test_totals_are_what_the_rows_add_up_to_in_any_order_and_said_twice(engine: 
     assert open_ids(engine) == {d["query_id"] for d, rows in calls if not rows}
 
 
+def test_of_two_attempts_one_may_come_before_the_decision_and_one_with_it(engine: Engine) -> None:
+    decided, tried = next((d, rows) for d, rows in traffic(seed=6) if len(rows) == 2)
+    write(engine, [], tried[:1])
+    write(engine, [decided], tried[1:])
+    assert in_database(engine) == added_up([(decided, tried)])
+    assert open_ids(engine) == set()
+
+
 def test_a_call_is_open_until_its_first_attempt_and_priced_as_expected_meanwhile(engine: Engine) -> None:
     decided, tried = next((d, rows) for d, rows in traffic(seed=2) if len(rows) == 2)
     write(engine, [decided], [])
