@@ -56,4 +56,5 @@ shadow_decisions = Table(
     Column("served_cost_usd", Double),
     Column("latency_ms", Double, nullable=False),
     Column("error", String),
+    Index(None, "query_id"),
 )

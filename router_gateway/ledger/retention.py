@@ -21,6 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, delete, f
 from router_gateway.core.errors import RequestError
 from router_gateway.ledger import totals
 from router_gateway.ledger.connections import writing
+from router_gateway.ledger.lifecycle_tables import shadow_decisions
 from router_gateway.ledger.tables import (
     attempts,
     comparisons,
@@ -42,7 +43,7 @@ FORGOTTEN = "forgotten"
 _BATCH_ROWS = 500
 _PAUSE_S = 0.02  # between two batches: the writer's turn
 _NOBODY = UUID(int=0)
-_OF_A_DECISION = (attempts, judgements, open_calls)
+_OF_A_DECISION = (attempts, judgements, shadow_decisions, open_calls)
 _SAID = (feedback, comparisons)
 _EMPTY: dict[str, dict[str, Any]] = {
     "feedback": {"query_id": _NOBODY, "tenant": "", "quality": 0.0, "turn": None, "comment": None},
@@ -81,7 +82,7 @@ def prune(
     if before > datetime.now(UTC) - AGE_MIN:
         raise RequestError("rows of the last 8 days still settle budgets", param="older_than", hint="--older-than 8d")
     removed = _Batches(engine, "prune", pause_s, progress).remove(decisions.c.at < before)
-    for table in (attempts, *_SAID, judgements):  # what never had a decision
+    for table in (attempts, *_SAID, judgements, shadow_decisions):  # what never had a decision
         known = select(decisions.c.query_id).where(decisions.c.query_id == table.c.query_id).exists()
         alone = and_(table.c.at < before, table.c.query_id != _NOBODY, ~known)
         _remove_alone(engine, table, alone, removed, pause_s)

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, insert, select
 
 from router_gateway.core.errors import RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Comparison, Feedback, Revocation
 from router_gateway.ledger import retention
 from router_gateway.ledger.budgets import Budgets
-from router_gateway.ledger.connections import reading
+from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.lessons import Lessons, Watermark
+from router_gateway.ledger.lifecycle_tables import shadow_decisions
 from router_gateway.ledger.reports import usage
 from router_gateway.ledger.reservations import reserve, settle, sweep
 from router_gateway.ledger.retention import forget, prune
@@ -64,6 +65,15 @@ def call(ledger: Ledger, at: datetime, tenant: str = "acme", *, cost_nusd: int =
     return query.id
 
 
+def shadow(ledger: Ledger, at: datetime) -> None:
+    """What a candidate would have chosen for a call that is there by now."""
+    assert ledger.drain()
+    with writing(ledger.engine) as connection:
+        query_id = connection.execute(select(decisions.c.query_id)).scalars().first()
+        row = {"candidate": "c", "query_id": query_id, "at": at, "policy": "knn@1", "served": "a", "latency_ms": 1.0}
+        connection.execute(insert(shadow_decisions).values(row))
+
+
 def counts(engine: Engine) -> dict[str, int]:
     tables = (decisions, attempts, feedback, comparisons, feedback_revocations)
     with reading(engine) as connection:
@@ -84,12 +94,14 @@ def test_old_rows_go_with_all_that_belongs_to_them_and_their_money_stays(
     monkeypatch.setattr(retention, "_BATCH_ROWS", 3)
     for n in range(7):
         call(ledger, OLD + timedelta(seconds=n))
+    shadow(ledger, OLD)
     kept = [call(ledger, LATELY), call(ledger, LATELY)]
     assert ledger.drain()
     told: list[int] = []
     removed = prune(ledger.engine, CUT, progress=told.append, pause_s=0)
     assert removed.rows == {
-        "decisions": 7, "attempts": 7, "feedback": 14, "comparisons": 7, "feedback_revocations": 7, "judgements": 0,
+        "decisions": 7, "attempts": 7, "feedback": 14, "comparisons": 7, "feedback_revocations": 7,
+        "judgements": 0, "shadow_decisions": 1,
     }  # fmt: skip
     assert told == [3, 6]
     assert counts(ledger.engine) == {
