@@ -29,11 +29,11 @@ def cross_fitted(
     """
     quality = np.empty((len(asked), len(outcomes.endpoints)))
     cost_usd = np.empty_like(quality)
-    fold = folds(cluster, seed)
+    fold, unfitted = folds(cluster, seed), registry.create(OUTCOME_MODEL, {})
     for number in np.unique(fold):
         own = fold == number
         seen = np.concatenate([learned, asked[~own]])
-        model = registry.create(OUTCOME_MODEL, {}).fit(outcomes.experience(seen, credit_drawn=True))
+        model = unfitted.fit(outcomes.experience(seen, credit_drawn=True))
         quality[own] = model.score(outcomes.queries.take(asked[own])).align(outcomes.endpoints).quality
         cost_usd[own] = outcomes.expected_cost_usd[asked[own]] * cost_factor(outcomes, seen)
     return quality, cost_usd

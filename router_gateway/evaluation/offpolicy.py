@@ -30,10 +30,11 @@ UNSUPPORTED_MAX = 0.01
 """Share of the target's choices that may fall below the floor before an estimate is refused."""
 ESS_MIN = 30.0
 """Fewer effective observations make no interval."""
+PADDING = 2.0
+"""Effective observations added at either end of the range."""
 _WEIGHT_Z_MAX = 4.0
 _LEVEL = 0.95
 _Z = 1.959964  # of a normal distribution, at _LEVEL
-_PADDING = 2.0  # effective observations added at either end of the range
 _THRESHOLDS = 20
 _BLOCKS = 20  # of resamples, whose counts are floats for a moment
 
@@ -198,9 +199,9 @@ def padded(found: Estimate, variance: float, seen: float, bounds: tuple[float, f
     variance : of the value, estimated from what was seen; seen : the effective sample size
     """
     low, high = bounds
-    number = seen + 2 * _PADDING
-    centre = (seen * found.value + _PADDING * (low + high)) / number
-    ends = _PADDING * ((low - centre) ** 2 + (high - centre) ** 2)
+    number = seen + 2 * PADDING
+    centre = (seen * found.value + PADDING * (low + high)) / number
+    ends = PADDING * ((low - centre) ** 2 + (high - centre) ** 2)
     arm = _Z * float(np.sqrt(seen**2 * variance + seen * (found.value - centre) ** 2 + ends)) / number
     return Estimate(
         value=found.value,

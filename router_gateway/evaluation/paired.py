@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from router_gateway.core.types import Floats
-from router_gateway.evaluation.offpolicy import Estimate, Log, effective, padded
+from router_gateway.evaluation.offpolicy import PADDING, Estimate, Log, effective, padded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,13 @@ class Paired:
         return Bounds(0.0, 1.0, effective(self.log.summed(self.log.weights(target)[:, None])[:, 0]))
 
     def bounds_between(self, target: Floats, other: Floats) -> Bounds:
-        """Likewise of the difference of two targets' qualities: only where they differ can it come from."""
+        """Likewise of the difference of two targets' qualities: only where they differ can it come from.
+
+        Where that was hardly ever, it may be oftener in traffic to come: the share of it has doubt, too (`padded`).
+        """
+        clusters = int(self.log.cluster.max()) + 1
         apart = float(np.abs(target - other).sum(axis=1).mean()) / 2
+        apart = min((apart * clusters + PADDING) / (clusters + 2 * PADDING), 1.0)
         weight = np.abs(self.log.weights(target) - self.log.weights(other))
         return Bounds(-apart, apart, effective(self.log.summed(weight[:, None])[:, 0]))
 
@@ -98,7 +103,7 @@ def interval(figure: Floats, bounds: Bounds | None = None) -> Estimate:
     drawn = figure[1:][np.isfinite(figure[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
     found = Estimate(value=float(figure[0]), low=float(low), high=float(high))
-    if bounds is None or not bounds.seen:
+    if bounds is None:
         return found
     return padded(found, float(drawn.var()), bounds.seen, (bounds.low, bounds.high))
 
