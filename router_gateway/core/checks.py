@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol
 
 from router_gateway.core.errors import RequestError
 from router_gateway.core.json_schema import Schema, unfenced
-from router_gateway.core.patterns import pattern_of
+from router_gateway.core.patterns import matches, pattern_of
 
 ANSWER_CHARS_MAX = 100_000
 """Of a longer answer nothing is said: `passes` returns None."""
@@ -111,8 +111,7 @@ class Regex:
     def passes(self, answer: str) -> bool | None:
         if len(answer) > ANSWER_CHARS_MAX:
             return None
-        compiled = pattern_of(self.pattern)
-        return bool(compiled.fullmatch(answer.strip()) if self.full else compiled.search(answer))
+        return matches(self.pattern, answer.strip() if self.full else answer, full=self.full)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

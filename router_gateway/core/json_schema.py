@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
-from router_gateway.core.patterns import pattern_of
+from router_gateway.core.patterns import matches, pattern_of
 
 _SCHEMA_CHARS_MAX = 20_000
 _DEPTH_MAX = 32
@@ -103,7 +103,7 @@ def _in_time(check: Callable[..., Any], deadline_s: float) -> Callable[..., Iter
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
     from jsonschema import ValidationError
 
-    if isinstance(instance, str) and not pattern_of(pattern).search(instance):
+    if isinstance(instance, str) and not matches(pattern, instance):
         yield ValidationError("does not match the pattern")
 
 

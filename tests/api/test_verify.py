@@ -1,6 +1,7 @@
 """`routing.verify`: checks that a request asks for, run on its answer and written down as feedback."""
 
 import asyncio
+import json
 import threading
 
 import pytest
@@ -147,3 +148,37 @@ async def test_deciding_alone_takes_checks_and_runs_none(site):
     body = {"messages": [{"role": "user", "content": EASY}], "routing": {"verify": HELLO}}
     assert (await site.client.post("/v1/routing/decide", json=body)).status_code == 200
     assert site.grader.verifier.counts() == {}
+
+
+@pytest.mark.parametrize(
+    "verify",
+    [
+        r'{"kind": "exact", "\ud800": 1, "answer": "a"}',
+        r'{"kind": "regex", "pattern": "\ud800"}',
+        r'{"kind": "json_schema", "schema": {"type": "\ud800"}}',
+        r'{"kind": "json_schema", "schema": {"items": {"pattern": "\udfff"}}}',
+        r'{"kind": "\ud800"}',
+    ],
+)
+async def test_what_no_text_can_hold_is_a_400_too(site, verify):
+    body = f'{{"model": "auto", "messages": [{{"role": "user", "content": "x"}}], "routing": {{"verify": {verify}}}}}'
+    assert error_of(await site.post(body.encode()), 400)["param"].startswith("routing.verify.")
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        {"kind": "regex", "pattern": "^a"},
+        {"kind": "json_schema", "schema": {"pattern": "^a", "uniqueItems": True}},
+        {"kind": "exact", "answer": "\ud800"},
+        {"kind": "number", "answer": 1},
+        {"kind": "choice", "answer": "A"},
+    ],
+)
+async def test_answers_that_no_text_can_hold_are_checked_all_the_same(start, check):
+    site = await start(echoes={name: Echo(text='"a\ud800"') for name in ("small", "mid", "large")})
+    body = json.dumps({"model": "auto", "messages": [{"role": "user", "content": EASY}], "routing": {"verify": check}})
+    response = await site.post(body.encode())
+    assert response.status_code == 200
+    await asyncio.to_thread(site.grader.verifier.drain)
+    assert not site.grader.verifier.counts().keys() & {("error",)}

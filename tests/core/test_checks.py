@@ -6,6 +6,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from router_gateway.core.checks import ANSWER_CHARS_MAX, parse_check, parse_checks
 from router_gateway.core.errors import RequestError
@@ -177,3 +179,30 @@ def test_references_that_lead_nowhere_are_left_undecided(schema: dict):
 
 def test_json_nested_too_deep_to_read_is_no_answer():
     assert parse_check({"kind": "json_schema", "schema": {}}).passes("[" * 90_000) is False
+
+
+TEXTS = st.text(st.characters(), max_size=60)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+KINDS = st.sampled_from(["exact", "number", "choice", "regex", "json_schema"])
+MEMBERS = ["answer", "tolerance", "options", "pattern", "full", "schema"]
+LIKELY = st.builds(lambda kind, rest: {"kind": kind, **rest}, KINDS, st.dictionaries(st.sampled_from(MEMBERS), JSON))
+KEYWORDS = ["type", "enum", "items", "properties", "required", "pattern", "$ref", "uniqueItems", "not"]
+SCHEMAS = st.builds(
+    lambda members: {"kind": "json_schema", "schema": members}, st.dictionaries(st.sampled_from(KEYWORDS), JSON)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON | LIKELY | SCHEMAS, TEXTS)
+def test_whatever_a_client_writes_is_a_check_or_refused_by_name(value, answer):
+    checks, refused = (), None
+    try:
+        checks = parse_checks(value, param="verify")
+    except RequestError as error:
+        refused = error
+    assert refused is None or (refused.param or "").startswith("verify")
+    assert {check.passes(answer) for check in checks} <= {True, False, None}
