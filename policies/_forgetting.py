@@ -7,10 +7,31 @@ from typing import Self
 
 import numpy as np
 
+from policies._changes import weighed
+from router_gateway.core import evidence
 from router_gateway.core.types import Floats, Ints
 
 STALE_MAX = 4.0
 """Silence multiplies a variance by at most this."""
+_NOISE_MIN = 1e-6
+_WATCHED_FROM = 10.0  # outcomes of an endpoint before anything can be said to have changed
+_KEPT = 5.0  # outcomes that an endpoint's changed answers count for at first
+_LATELY = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Solved:
+    """What residuals say: coefficients theta (E, D), and var = noise · z' inverse z.
+
+    inverse : float64 (E, D, D), A^-1
+    noise : float64 (E,), s2 times what silence makes of it
+    gram : the sums it was solved from, to tell which endpoints changed since
+    """
+
+    theta: Floats
+    inverse: Floats
+    noise: Floats
+    gram: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,27 +56,42 @@ class Residuals:
     count, square : float64 (E,), sums of w and of w r²
     last : int64 (E,), the clock at the endpoint's last outcome
     clock : int64 (), outcomes of all endpoints so far
+    lately : float64 (E,), mean of the newest r, about ten of them
+    evidence : float64 (E, 2, K), see `policies._changes`
+    alarms : int64 (E,), changes found so far
     """
 
     penalty: float
+    pooled: bool
+    alarm_outcomes: float
     gram: Floats
     moment: Floats
     count: Floats
     square: Floats
     last: Ints
     clock: Ints
+    lately: Floats
+    evidence: Floats
+    alarms: Ints
 
     @classmethod
-    def nothing(cls, *, endpoints: int, features: int, penalty: float) -> Self:
+    def nothing(
+        cls, *, endpoints: int, features: int, penalty: float, pooled: bool = False, alarm_outcomes: float = 0.0
+    ) -> Self:
         """What is known of `endpoints` endpoints before any outcome."""
         return cls(
             penalty=penalty,
+            pooled=pooled,
+            alarm_outcomes=alarm_outcomes,
             gram=np.zeros((endpoints, features, features)),
             moment=np.zeros((endpoints, features)),
             count=np.zeros(endpoints),
             square=np.zeros(endpoints),
             last=np.zeros(endpoints, dtype=np.int64),
             clock=np.zeros((), dtype=np.int64),
+            lately=np.zeros(endpoints),
+            evidence=evidence.nothing(endpoints, 2),
+            alarms=np.zeros(endpoints, dtype=np.int64),
         )
 
     def confirmed(self, features: Floats, endpoint: Ints, *, most: float, noise: Floats) -> Residuals:
@@ -78,47 +114,131 @@ class Residuals:
         if more <= 0:
             return self
         new = Residuals.nothing(endpoints=more, features=self.moment.shape[1], penalty=self.penalty)
-        arrays = {
-            name: np.concatenate([getattr(self, name), getattr(new, name)])
-            for name in ("gram", "moment", "count", "square", "last")
-        }
+        arrays = {name: np.concatenate([getattr(self, name), getattr(new, name)]) for name in PACKED if name != "clock"}
         return replace(self, **arrays)  # type: ignore[arg-type]
 
-    def learn(self, features: Floats, endpoint: Ints, residual: Floats, *, gamma: float) -> Residuals:
-        """With N more outcomes, oldest first: z (N, D), `endpoint` (N,) of E, r (N,)."""
-        gram, moment, last = self.gram.copy(), self.moment.copy(), self.last.copy()
-        count, square = self.count.copy(), self.square.copy()
-        for e in np.unique(endpoint):
-            at = np.flatnonzero(endpoint == e)
-            kept = gamma ** len(at)
-            half = np.sqrt(gamma) ** np.arange(len(at) - 1, -1, -1)
-            own, left = features[at] * half[:, None], residual[at] * half  # half the weight on each factor
-            gram[e] = kept * gram[e] + own.T @ own
-            moment[e] = kept * moment[e] + left @ own
-            count[e] = kept * count[e] + half @ half
-            square[e] = kept * square[e] + left @ left
-            last[e] = self.clock + at[-1] + 1
-        clock = np.asarray(self.clock + len(endpoint), dtype=np.int64)
-        return replace(self, gram=gram, moment=moment, count=count, square=square, last=last, clock=clock)
+    def learn(
+        self, features: Floats, endpoint: Ints, residual: Floats, *, gamma: float, before: Floats | None = None
+    ) -> Residuals:
+        """With N more outcomes, oldest first: z (N, D), `endpoint` (N,) of E, r (N,).
 
-    def solved(self, *, gamma: float) -> tuple[Floats, Floats]:
-        """Coefficients theta (E, D), and S (E, D, D) with var = z' S z."""
-        prior = np.full(self.moment.shape[1], float(self.penalty))
-        prior[0] = 1.0
-        inverse = np.linalg.inv(self.gram + np.diag(prior))
-        theta = np.matmul(inverse, self.moment[:, :, None])[:, :, 0]
-        left = self.square - np.einsum("ed,ed->e", theta, self.moment)
-        noise = (0.25 + np.maximum(left, 0.0)) / (1.0 + self.count)
+        before : (N,), the earlier estimate; with it, and where `alarm_outcomes` is set, changes are looked for
+        """
+        draft = _Draft(self)
+        for row, e, left, estimate in zip(
+            features, endpoint, residual, residual if before is None else before, strict=True
+        ):
+            if before is not None and self.alarm_outcomes:
+                draft.watch(e, row, float(left), float(estimate))
+            draft.add(e, row, float(left), gamma)
+        return draft.residuals()
+
+    def common(self) -> tuple[float, float]:
+        """Mean and variance of what the earlier estimate leaves over, of all endpoints together.
+
+        One imagined outcome has none left over, and a scatter of 1/4.
+        """
+        weight = 1.0 + float(self.count.sum())
+        mean = float(self.moment[:, 0].sum()) / weight
+        return mean, max((0.25 + float(self.square.sum())) / weight - mean**2, _NOISE_MIN)
+
+    def solved(self, *, gamma: float, before: Solved | None = None) -> Solved:
+        """Coefficients and doubt; of `before`, solved from the same residuals but later outcomes, what still holds."""
+        inverse = self._inverse(np.diag(_precision(self.moment.shape[1], self.penalty)), before)
+        mean, scatter = self.common() if self.pooled else (0.0, 0.25)
+        moment = self.moment.copy()
+        moment[:, 0] += mean
+        theta = np.matmul(inverse, moment[:, :, None])[:, :, 0]
+        left = self.square + mean**2 - (theta * moment).sum(axis=1)
+        noise = (scatter + np.maximum(left, 0.0)) / (1.0 + self.count)
         with np.errstate(over="ignore"):
             stale = np.minimum(gamma ** -(self.clock - self.last).astype(np.float64), STALE_MAX)
-        return theta, inverse * (noise * stale)[:, None, None]
+        return Solved(theta=theta, inverse=inverse, noise=noise * stale, gram=self.gram)
+
+    def _inverse(self, prior: Floats, before: Solved | None) -> Floats:
+        if before is None or before.gram.shape[1:] != self.gram.shape[1:]:
+            return np.asarray(np.linalg.inv(self.gram + prior))
+        known = len(before.gram)
+        changed = np.ones(len(self.gram), dtype=bool)
+        changed[:known] = (self.gram[:known] != before.gram).any(axis=(1, 2))
+        inverse = np.empty_like(self.gram)
+        inverse[:known] = before.inverse
+        inverse[changed] = np.linalg.inv(self.gram[changed] + prior)
+        return inverse
 
     def packed(self) -> dict[str, Floats]:
         """Everything but the penalty as arrays to save."""
         return {name: getattr(self, name) for name in PACKED}
 
 
-PACKED = ("gram", "moment", "count", "square", "last", "clock")
+def _precision(features: int, penalty: float) -> Floats:
+    """The diagonal of P."""
+    precision = np.full(features, float(penalty))
+    precision[0] = 1.0
+    return precision
+
+
+class _Draft:
+    """Copies of the sums, written in place until all outcomes are in."""
+
+    def __init__(self, old: Residuals) -> None:
+        self._old = old
+        self._gram, self._moment = old.gram.copy(), old.moment.copy()
+        self._count, self._square = old.count.copy(), old.square.copy()
+        self._last, self._lately = old.last.copy(), old.lately.copy()
+        self._evidence, self._alarms = old.evidence.copy(), old.alarms.copy()
+        self._clock = int(old.clock)
+        self._prior = np.diag(_precision(old.moment.shape[1], old.penalty))
+
+    def add(self, e: int, z: Floats, residual: float, gamma: float) -> None:
+        self._gram[e] = gamma * self._gram[e] + z[:, None] * z
+        self._moment[e] = gamma * self._moment[e] + residual * z
+        self._count[e] = gamma * self._count[e] + 1.0
+        self._square[e] = gamma * self._square[e] + residual * residual
+        self._clock += 1
+        self._last[e] = self._clock
+        self._lately[e] += (residual - self._lately[e]) / min(self._count[e], _LATELY)
+
+    def watch(self, e: int, z: Floats, residual: float, before: float) -> None:
+        """Count the outcome as evidence of a change; where that is enough, forget what was known of the endpoint."""
+        if self._count[e] < _WATCHED_FROM:
+            return
+        moment = self._moment[e].copy()
+        if self._old.pooled:
+            moment[0] += self._moment[:, 0].sum() / (1.0 + self._count.sum())
+        expected = float(np.linalg.solve(self._gram[e] + self._prior, moment) @ z)
+        predicted, quality = min(max(before + expected, 0.0), 1.0), min(max(before + residual, 0.0), 1.0)
+        self._evidence[e] = weighed(self._evidence[e], predicted, quality)
+        if self._evidence[e].mean() >= self._old.alarm_outcomes:
+            self._forget(e)
+
+    def _forget(self, e: int) -> None:
+        """As if a few outcomes like the newest were all that is known."""
+        kept = min(1.0, _KEPT / self._count[e])
+        noise = max(self._square[e] - self._moment[e, 0] ** 2 / self._count[e], 0.0) / self._count[e]
+        lately = self._lately[e]
+        self._gram[e] *= kept
+        self._moment[e] = lately * self._gram[e, :, 0]
+        self._count[e] *= kept
+        self._square[e] = self._count[e] * (noise + lately**2)
+        self._evidence[e], self._alarms[e] = 0.0, self._alarms[e] + 1
+
+    def residuals(self) -> Residuals:
+        return replace(
+            self._old,
+            gram=self._gram,
+            moment=self._moment,
+            count=self._count,
+            square=self._square,
+            last=self._last,
+            clock=np.asarray(self._clock, dtype=np.int64),
+            lately=self._lately,
+            evidence=self._evidence,
+            alarms=self._alarms,
+        )
+
+
+PACKED = ("gram", "moment", "count", "square", "last", "clock", "lately", "evidence", "alarms")
 """Names of the arrays of `Residuals.packed`."""
 
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Self
 import numpy as np
 from annotated_types import Ge, Gt, Le, doc
 
-from policies._forgetting import PACKED, Residuals, effective_outcomes
+from policies._forgetting import PACKED, Residuals, Solved, effective_outcomes
 from policies._ridge import Ridge, with_intercept
 from policies._store import read_state, write_state
 from router_gateway.core.errors import NotFitted
 from router_gateway.core.experience import Experience
 from router_gateway.core.prior import Prior
-from router_gateway.core.types import Floats, Queries, Scores
+from router_gateway.core.types import Bools, Floats, Queries, Scores
 
 _BATCH = 64  # queries scored at a time: bounds the (batch, E, D) array
 _RANK_SHARE = 1e-3  # directions with less than this share of the largest variance are noise once whitened
@@ -56,6 +56,13 @@ class Bandit:
     horizon: Annotated[float, Ge(0), doc("outcomes after which they count as much as the fit does (T)")] = 100.0
     components: Annotated[int, Ge(0), Le(1_024), doc("principal components in which drift is told apart")] = 16
     drift_penalty: Annotated[float, Gt(0), Le(1e12), doc("how strongly drift is held to be alike everywhere")] = 100.0
+    pooled: Annotated[bool, doc("whether an endpoint of which little is known is taken for one like the others")] = True
+    alarm_outcomes: Annotated[
+        float,
+        Ge(0),
+        Le(1e9),
+        doc("false alarms of a change are at least so many outcomes apart, in the mean; 0 = none"),
+    ] = 2_000.0
     penalty: Annotated[float, Gt(0), Le(1e12), doc("how strongly fit holds an endpoint to its mean quality")] = 20.0
 
     def __post_init__(self) -> None:
@@ -68,7 +75,15 @@ class Bandit:
         )
         prior = ridge.coefficients()
         centre, whitening = _whitening(embedding[np.unique(experience.query)], self.components)
-        drift = Residuals.nothing(endpoints=endpoints, features=1 + len(whitening.T), penalty=self.drift_penalty)
+        if self.pooled:
+            prior = _like_the_others(prior, np.bincount(experience.endpoint, minlength=endpoints) > 0)
+        drift = Residuals.nothing(
+            endpoints=endpoints,
+            features=1 + len(whitening.T),
+            penalty=self.drift_penalty,
+            pooled=self.pooled,
+            alarm_outcomes=self.alarm_outcomes,
+        )
         self.model_ = _Model(
             endpoints=experience.endpoints,
             space=experience.queries.space,
@@ -120,6 +135,11 @@ class Bandit:
             quality[batch], stddev[batch] = model.estimate(queries.embedding[batch])
         return Scores(endpoints=model.endpoints, quality=quality, stddev=stddev)
 
+    def changes(self) -> dict[str, int]:
+        """Changes found so far, by endpoint: silent ones, of quality. A new price is none."""
+        model = self._model()
+        return dict(zip(model.endpoints, map(int, model.drift.alarms), strict=True))
+
     def save(self, directory: Path) -> None:
         model = self._model()
         facts = {"endpoints": list(model.endpoints), "space": model.space}
@@ -129,13 +149,18 @@ class Bandit:
     @classmethod
     def load(cls, directory: Path) -> Self:
         policy, facts, arrays = read_state(directory, cls, facts=("endpoints", "space"), arrays=(*_ARRAYS, *PACKED))
-        drift = Residuals(penalty=policy.drift_penalty, **{name: arrays[name] for name in PACKED})  # type: ignore[arg-type]
+        drift = Residuals(
+            penalty=policy.drift_penalty,
+            pooled=policy.pooled,
+            alarm_outcomes=policy.alarm_outcomes,
+            **{name: arrays[name] for name in PACKED},  # type: ignore[arg-type]
+        )
         policy.model_ = _Model(
             endpoints=tuple(facts["endpoints"]),
             space=facts["space"],
             drift=drift,
             gamma=policy.gamma,
-            **{name: arrays[name] for name in _ARRAYS},
+            **{name: arrays[name] for name in _ARRAYS},  # type: ignore[arg-type]
         )
         return policy
 
@@ -165,6 +190,7 @@ class _Model:
         whitening: Floats,
         drift: Residuals,
         gamma: float,
+        before: Solved | None = None,
     ) -> None:
         self.endpoints = endpoints
         self.space = space
@@ -173,9 +199,9 @@ class _Model:
         self.whitening = whitening
         self.drift = drift
         self._gamma = gamma
-        theta, spread = drift.solved(gamma=gamma)
-        self._theta = np.ascontiguousarray(theta.T)
-        self._spread = spread.astype(np.float32)  # doubt needs few digits, and reading it is what takes time
+        self._solved = drift.solved(gamma=gamma, before=before)
+        self._theta = np.ascontiguousarray(self._solved.theta.T)
+        self._inverse = self._solved.inverse.astype(np.float32)  # doubt needs few digits; reading it takes time
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Model:
         return self
@@ -185,9 +211,13 @@ class _Model:
         queries = experience.queries
         queries.expect(space=self.space, width=len(self.centre))
         names = (*self.endpoints, *(name for name in experience.endpoints if name not in self.endpoints))
-        prior = np.zeros((len(self.prior), len(names)))
-        prior[0] = 0.5
-        prior[:, : len(self.endpoints)] = self.prior
+        prior = self.prior
+        if len(names) > len(self.endpoints):
+            unseen = np.zeros((len(prior), len(names) - len(self.endpoints)))
+            unseen[0] = 0.5
+            prior = np.concatenate([prior, unseen], axis=1)
+            if self.drift.pooled:
+                prior = _like_the_others(prior, np.arange(len(names)) < len(self.endpoints))
         column = np.array([names.index(name) for name in experience.endpoints], dtype=np.int64)[experience.endpoint]
         before = (with_intercept(queries.embedding) @ prior)[experience.query, column]
         drift = self.drift.widened(len(names)).learn(
@@ -195,6 +225,7 @@ class _Model:
             column,
             experience.quality - before,
             gamma=self._gamma,
+            before=before,
         )
         return _Model(
             endpoints=names,
@@ -204,6 +235,7 @@ class _Model:
             whitening=self.whitening,
             drift=drift,
             gamma=self._gamma,
+            before=self._solved,
         )
 
     def estimate(self, embedding: Floats) -> tuple[Floats, Floats]:
@@ -213,9 +245,16 @@ class _Model:
         features = _whitened(embedding, self.centre, self.whitening)
         quality = before + np.matmul(features[:, None, :], self._theta)[:, 0]
         single = features.astype(np.float32)
-        reach = np.matmul(single[:, None, :], self._spread[:, None])  # (E, Q, 1, D): each matrix is fetched once
-        variance = np.matmul(reach, single[:, :, None])[:, :, 0, 0].T.astype(np.float64)
+        reach = np.matmul(single[:, None, :], self._inverse[:, None])  # (E, Q, 1, D): each matrix is fetched once
+        variance = np.matmul(reach, single[:, :, None])[:, :, 0, 0].T.astype(np.float64) * self._solved.noise
         return np.clip(quality, 0.0, 1.0), np.minimum(np.sqrt(np.maximum(variance, 0.0)), 0.5)
+
+
+def _like_the_others(prior: Floats, seen: Bools) -> Floats:
+    """Coefficients (1 + d, E) in which endpoints of which nothing is known answer as the others do on average."""
+    if seen.all() or not seen.any():
+        return prior
+    return np.where(seen, prior, prior[:, seen].mean(axis=1, keepdims=True))
 
 
 def _whitening(embedding: Floats, components: int) -> tuple[Floats, Floats]:

@@ -44,6 +44,15 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class DetectsChanges(Protocol):
+    """A policy that notices when an endpoint's answers are no longer what they were."""
+
+    def changes(self) -> Mapping[str, int]:
+        """Changes found so far, by endpoint."""
+        ...
+
+
+@runtime_checkable
 class NamesNeighbours(Protocol):
     """What a policy may offer besides: the evidence behind its scores."""
 

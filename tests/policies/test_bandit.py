@@ -23,7 +23,7 @@ def after(experience, queries):
 def test_nothing_forgotten_and_no_prior_is_bayesian_ridge(make):
     first, later = make.random(80, 1, seed=1), make.random(60, 1, seed=2)
     later = replace(later, endpoints=("new",))
-    policy = Bandit(gamma=1.0, components=6, drift_penalty=7.0).fit(first).partial_fit(later)
+    policy = Bandit(gamma=1.0, components=6, drift_penalty=7.0, pooled=False).fit(first).partial_fit(later)
     seen, asked = first.queries.embedding.astype(float), make.random(9, 1, seed=3).queries
     centre = seen.mean(axis=0)
     variance, direction = np.linalg.eigh(np.cov((seen - centre).T, bias=True))
@@ -79,7 +79,7 @@ def test_forgetting_is_a_weighted_regression():
     learned = Residuals.nothing(endpoints=2, features=4, penalty=3.0)
     for part in (slice(0, 40), slice(40, 41), slice(41, 90)):
         learned = learned.learn(z[part], endpoint[part], residual[part], gamma=0.9)
-    theta, _ = learned.solved(gamma=0.9)
+    theta = learned.solved(gamma=0.9).theta
     for e in (0, 1):
         own, left = z[endpoint == e], residual[endpoint == e]
         weight = 0.9 ** np.arange(len(own))[::-1]
@@ -98,7 +98,7 @@ def test_the_prior_and_horizon_many_outcomes_have_equal_say():
             np.ones((10_000, 1)), np.zeros(10_000, int), most=effective_outcomes(gamma, horizon), noise=np.full(1, 0.1)
         )
         learned = prior.learn(np.ones((horizon, 1)), np.zeros(horizon, int), np.ones(horizon), gamma=gamma)
-        assert learned.solved(gamma=gamma)[0][0, 0] == pytest.approx(later / (2 * later + 1)), "half of the way"
+        assert learned.solved(gamma=gamma).theta[0, 0] == pytest.approx(later / (2 * later + 1)), "half of the way"
 
 
 def test_a_silent_drop_is_followed_and_linear_does_not():
@@ -137,7 +137,7 @@ def test_drift_in_one_kind_of_query_stays_there():
 
 def test_doubt_grows_in_silence_up_to_a_bound_and_the_estimate_stays(make):
     train, asked = make.random(300, 2, seed=6), make.random(10, 1, seed=7).queries
-    policy = Bandit(gamma=0.99, drift_penalty=1e3).fit(train)
+    policy = Bandit(gamma=0.99, drift_penalty=1e3, pooled=False).fit(train)
     before = policy.score(asked)
     other = only(make.random(100, 2, seed=8), 1)
     once = policy.partial_fit(other).score(asked)
@@ -206,7 +206,7 @@ def test_a_new_endpoint_is_learned_from_its_probes():
     own, elsewhere = scores.quality[cluster == 3, 3].mean(), scores.quality[cluster != 3, 3].mean()
     assert own > 0.65
     assert own - elsewhere > 0.15
-    np.testing.assert_array_equal(scores.quality[:, :3], old.quality)
+    np.testing.assert_allclose(scores.quality[:, :3], old.quality, atol=1e-3)  # what all have in common moved a little
 
 
 def test_an_endpoint_never_seen_is_a_coin_flip_with_doubt_a_half(make):
@@ -226,3 +226,82 @@ def test_a_copy_shares_matrices_and_learns_alone(make):
     twin = copy.deepcopy(policy)
     assert twin.model_ is policy.model_
     assert twin.partial_fit(make.random(5, 2, seed=1)).model_ is not policy.model_
+
+
+def test_an_endpoint_of_which_nothing_is_known_is_taken_for_one_like_the_others():
+    world = steady(seed=3)
+    three = world.experience(400, seed=4)
+    scores = Bandit().fit(three.select(three.endpoint < 3)).score(world.queries(200, seed=5)[0])
+    assert scores.endpoints == world.endpoints
+    assert scores.quality[:, 3].mean() == pytest.approx(scores.quality[:, :3].mean(), abs=0.02)
+    assert scores.stddev[:, 3].mean() > 3 * scores.stddev[:, :3].mean()
+
+
+def test_a_newcomer_begins_between_the_others_and_its_first_answer():
+    world = steady(seed=3)
+    policy = Bandit().fit(world.experience(400, seed=4).align(world.endpoints[:3]))
+    first = only(world.experience(1, seed=6), 3)
+    scores = policy.partial_fit(first).score(first.queries)
+    assert scores.quality[0, 3] == pytest.approx((scores.quality[0, :3].mean() + first.quality[0]) / 2, abs=0.1)
+
+
+def test_from_a_cold_start_few_outcomes_of_some_tell_of_all(make):
+    world, nothing = steady(seed=7), make.experience(np.eye(32), np.full((32, 4), np.nan))
+    told = only(world.experience(30, seed=8), 3)  # nine of ten are good
+    told = replace(told, endpoints=nothing.endpoints, queries=replace(told.queries, space=nothing.queries.space))
+    asked = nothing.queries
+    own, shared = (Bandit(pooled=pooled).fit(nothing).partial_fit(told).score(asked) for pooled in (False, True))
+    assert own.quality[:, 0].mean() == pytest.approx(0.5, abs=0.01)
+    assert shared.quality[:, 0].mean() == pytest.approx(told.quality.mean(), abs=0.1)
+    assert shared.stddev[:, 0].mean() < own.stddev[:, 0].mean()
+
+
+@pytest.mark.parametrize("drop", [0.3, 0.6])
+def test_a_drop_is_found_and_followed_at_once(drop):
+    world = steady(seed=1)
+    lower = replace(world, quality=world.quality - np.array([0.0, 0.0, 0.0, drop]))
+    train, after = world.experience(1500, seed=2), only(lower.experience(120, seed=3), 3)
+    queries, _ = world.queries(200, seed=4)
+    watching, blind = Bandit().fit(train), Bandit(alarm_outcomes=0).fit(train)
+    doubt = watching.score(queries).stddev[:, 3].mean()
+    for t in range(len(after)):
+        for policy in (watching, blind):
+            policy.partial_fit(after.select(np.array([t])))
+    assert watching.changes() == {"endpoint-0": 0, "endpoint-1": 0, "endpoint-2": 0, "endpoint-3": 1}
+    assert sum(blind.changes().values()) == 0
+    truth = 0.9 - drop
+    late = [abs(float(p.score(queries).quality[:, 3].mean()) - truth) for p in (watching, blind)]
+    assert late[0] < 0.5 * late[1]
+    assert watching.score(queries).stddev[:, 3].mean() > doubt
+
+
+def test_doubt_is_widest_right_after_a_change_was_found():
+    world = steady(seed=1)
+    lower = replace(world, quality=world.quality - np.array([0.0, 0.0, 0.0, 0.6]))
+    policy = Bandit().fit(world.experience(1500, seed=2))
+    queries, _ = world.queries(50, seed=4)
+    before, news = policy.score(queries).stddev[:, 3].mean(), only(lower.experience(200, seed=3), 3)
+    t = 0
+    while not policy.changes()["endpoint-3"]:
+        policy.partial_fit(news.select(np.array([t])))
+        t += 1
+    assert t < 60
+    assert policy.score(queries).stddev[:, 3].mean() > 2 * before
+
+
+def test_false_alarms_of_a_change_are_as_rare_as_was_asked():
+    world, found = steady(seed=9), 0
+    for seed in range(10):
+        policy = Bandit(alarm_outcomes=500).fit(world.experience(300, seed=100 + seed))
+        policy.partial_fit(world.experience(500, seed=200 + seed))
+        found += sum(policy.changes().values())
+    assert found <= 10 * 4 * 500 / 500  # runs, endpoints, outcomes of each
+
+
+def test_what_was_found_survives_a_restart(tmp_path):
+    world = steady(seed=1)
+    lower = replace(world, quality=world.quality - np.array([0.0, 0.0, 0.0, 0.6]))
+    policy = Bandit().fit(world.experience(500, seed=2)).partial_fit(lower.experience(100, seed=3))
+    policy.save(tmp_path)
+    assert Bandit.load(tmp_path).changes() == policy.changes()
+    assert policy.changes()["endpoint-3"] >= 1
