@@ -36,6 +36,7 @@ from router_gateway.evaluation import online_events as events
 from router_gateway.evaluation.metrics import endpoint_points, hull, oracle_curve, value_at
 from router_gateway.evaluation.online import Learner, Stream, Trace, simulate
 from router_gateway.evaluation.online_gateway import Paced, StepRule, teach_costs
+from router_gateway.routing.floor import Floor
 from router_gateway.routing.pacing import BudgetPacer
 from router_gateway.routing.plans import PerPeriod, PerRequest, Plan
 from router_gateway.routing.rules import Greedy
@@ -45,13 +46,13 @@ BUDGETS_USD = {"tight": 3.0e-4, "middle": 6.62e-4, "loose": 1.87e-3}
 """Per request: the three of ParetoBandit's own experiments."""
 EVENT_USD = 1.1e-3
 """Buys the second best answer when the best for the price is gone."""
-OPTIMISM = 1.0
+OPTIMISM, OPTIMISM_MAX = 1.0, 2.0
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 EVENTS = ("quality drop", "price cut", "failure", "new endpoint")
 _WINDOW = 20
 _DAY_USD = 0.25
-STEP_WORTH_USD = (0.3, 1.0, 3.0)
-"""Dials of the step rule before it steps; the best of them, in hindsight, is reported."""
+STEP_WORTH_USD = (1.0, 10.0)
+"""Dials of the step rule before it steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,9 @@ def _costs(setup: Setup) -> StreamingLengthCost:
 def ours(setup: Setup, *, plan: Plan | None = None) -> Paced:
     """Bandit, StreamingLengthCost, Greedy with optimism and BudgetPacer: the preset."""
     rule = Greedy()
-    pacer = BudgetPacer(plan=plan or PerRequest(usd=setup.usd), rule=rule, optimism=OPTIMISM)
+    pacer = BudgetPacer(
+        plan=plan or PerRequest(usd=setup.usd), rule=rule, optimism=OPTIMISM, optimism_max=OPTIMISM_MAX, floor=Floor()
+    )
     return Paced(
         policy=Bandit().fit(setup.offline.experience(outcomes=setup.known)),
         cost=_costs(setup),
@@ -116,12 +119,14 @@ LEARNERS: dict[str, Callable[[Setup], Learner]] = {
 }
 
 
-def compare(table: Stream, budget: str, known: bool, seed: int) -> list[dict[str, Any]]:
+def compare(table: Stream, budget: str, known: bool, seed: int, learners: Sequence[str]) -> list[dict[str, Any]]:
     """Section (a) for one seed."""
     offline, stream = split(table, seed)
     usd = BUDGETS_USD[budget]
     rows = []
     for name, build in LEARNERS.items():
+        if name not in learners:
+            continue
         trace = simulate(build(Setup(stream=stream, offline=offline, usd=usd, seed=seed, known=known)), stream)
         rows.append({"learner": name, "budget": budget, "known": known, "seed": seed, **_figures(trace, stream, usd)})
     uniform = np.random.default_rng(seed).integers(0, len(stream.endpoints), len(stream))
@@ -156,7 +161,7 @@ def _figures(trace: Trace, stream: Stream, usd: float) -> dict[str, Any]:
     }
 
 
-def happens(table: Stream, event: str, seed: int) -> list[dict[str, Any]]:
+def happens(table: Stream, event: str, seed: int, learners: Sequence[str]) -> list[dict[str, Any]]:
     """Section (b) for one seed: ours and paretobandit, both with the offline part."""
     offline, stream = split(table, seed)
     half, usd = len(stream) // 2, BUDGETS_USD["middle"]
@@ -174,7 +179,7 @@ def happens(table: Stream, event: str, seed: int) -> list[dict[str, Any]]:
         changed, known, right = events.newcomer(stream, mistral, at=half), offline.without(mistral), mistral
     usd = EVENT_USD if event in ("quality drop", "failure") else usd
     rows = []
-    for name in ("gateway", "paretobandit"):
+    for name in (name for name in ("gateway", "paretobandit") if name in learners):
         trace = simulate(LEARNERS[name](Setup(stream=changed, offline=known, usd=usd, seed=seed, known=True)), changed)
         hits = (trace.chosen == right).astype(float)
         rows.append(
@@ -192,32 +197,40 @@ def happens(table: Stream, event: str, seed: int) -> list[dict[str, Any]]:
 
 
 def a_month(table: Stream, seed: int) -> dict[str, Any]:
-    """Section (c) for one seed: the pacer, then the step rule at the daily budget that makes it spend as much."""
+    """Section (c) for one seed: the pacer, then the step rule with budgets that make it spend as much."""
     offline, stream = split(table, seed)
     traffic = month(stream, seed=seed, per_day=250)
     setup = Setup(stream=traffic, offline=offline, usd=_DAY_USD, seed=seed, known=True)
     paced = simulate(ours(setup, plan=PerPeriod(usd=_DAY_USD, requests=200)), traffic)
     total = float(paced.cost_usd.sum())
     steps = [_step_rule(setup, worth_usd, total) for worth_usd in STEP_WORTH_USD]
-    step = max(steps, key=lambda trace: float(trace.quality.mean()))
     return {
         "seed": seed,
         "requests": len(traffic),
         "spend_of_budget": total / (30 * _DAY_USD),
         "quality": float(paced.quality.mean()),
-        "step_quality": float(step.quality.mean()),
-        "step_spend_of_paced": float(step.cost_usd.sum()) / total,
+        "steps": steps,
         "days_over_102": int((_by_day(paced, traffic) > 1.02 * _DAY_USD).sum()),
     }
 
 
-def _step_rule(setup: Setup, worth_usd: float, total_usd: float) -> Trace:
-    """The rule at the daily budget that makes it spend as much; a dial too low for that spends less."""
-    budget = setup.usd
+def _step_rule(setup: Setup, worth_usd: float, total_usd: float) -> dict[str, float]:
+    """The rule at one dial, its daily budget moved until it spends as much, and its quality there.
+
+    Quality at exactly that spend is read off the line through the two runs that came nearest. A dial that is too low
+    to spend as much at any budget is compared where it spends most.
+    """
+    budget, runs = setup.usd, []
     for _ in range(3):
         step = simulate(StepRule(inner=ours(setup), worth_usd=worth_usd, day_usd=budget, share=0.8), setup.stream)
-        budget *= total_usd / float(step.cost_usd.sum())
-    return step
+        spent = float(step.cost_usd.sum())
+        runs.append((spent, float(step.quality.mean())))
+        budget *= total_usd / spent
+    (near, quality), (other, other_quality) = sorted(runs, key=lambda run: abs(run[0] - total_usd))[:2]
+    if abs(near - other) > 1e-3 * total_usd and abs(near / total_usd - 1.0) < 0.05:
+        slope = (quality - other_quality) / (near - other)
+        near, quality = total_usd, quality + slope * (total_usd - near)
+    return {"worth_usd": worth_usd, "spend_of_paced": near / total_usd, "quality": quality}
 
 
 def _by_day(trace: Trace, stream: Stream) -> Floats:
@@ -241,11 +254,14 @@ def main() -> int:
 
 def _one_seed(pool: Parallel, table: Stream, seed: int, arguments: argparse.Namespace) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
+    learners = arguments.learners or list(LEARNERS)
     if "a" in arguments.parts:
         settings = [(budget, known) for known in (True, False) for budget in BUDGETS_USD]
-        found["compared"] = _flat(pool(delayed(compare)(table, budget, known, seed) for budget, known in settings))
+        found["compared"] = _flat(
+            pool(delayed(compare)(table, budget, known, seed, learners) for budget, known in settings)
+        )
     if "b" in arguments.parts:
-        found["events"] = _flat(pool(delayed(happens)(table, event, seed) for event in EVENTS))
+        found["events"] = _flat(pool(delayed(happens)(table, event, seed, learners) for event in EVENTS))
     if "c" in arguments.parts and seed < arguments.months:
         found["months"] = [a_month(table, seed)]
     return found
@@ -256,15 +272,23 @@ def _flat(rows: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def _add(path: Path, queries: int, found: dict[str, list[Any]]) -> None:
-    """Put the rows of these seeds in the place of any earlier ones; a run that is killed keeps what it had."""
+    """Put these rows in the place of earlier ones of the same seed, learner and setting.
+
+    A run that is killed keeps what it had.
+    """
     if not found:
         return
     before = json.loads(path.read_text()) if path.is_file() else {}
     for part, rows in found.items():
-        fresh = {row["seed"] for row in rows}
-        found[part] = [row for row in before.get(part, []) if row["seed"] not in fresh] + rows
+        fresh = {_which(row) for row in rows}
+        found[part] = sorted([row for row in before.get(part, []) if _which(row) not in fresh] + rows, key=_which)
     facts = {"command": "make online", "queries": queries, "versions": _versions(), "optimism": OPTIMISM}
     path.write_text(json.dumps(before | facts | found, indent=1, allow_nan=False) + "\n")
+
+
+def _which(row: dict[str, Any]) -> tuple[Any, ...]:
+    setting = (str(row.get(key, "")) for key in ("known", "budget", "event"))
+    return (*setting, row["seed"], row.get("learner", ""))
 
 
 def _versions() -> dict[str, str]:
@@ -277,7 +301,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", default="abc", help="which of the three to run")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--months", type=int, default=5)
+    parser.add_argument("--months", type=int, default=3)
+    parser.add_argument("--learners", nargs="*", choices=list(LEARNERS), help="else all of them")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
 

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import numpy as np
 
 from router_gateway.core.experience import Experience
-from router_gateway.core.protocols import Policy, Rule
+from router_gateway.core.protocols import DetectsChanges, Policy, Rule
 from router_gateway.core.types import Attempt, Decision, Endpoint, NamedPolicy, Queries, Query, Usage
 from router_gateway.evaluation.online import Stream
 from router_gateway.routing.pacing import BudgetPacer
 from router_gateway.routing.router import Router
+from router_gateway.routing.steering import Steering
 from router_gateway.routing.streaming_cost import StreamingLengthCost
 
 _AT = datetime(2000, 1, 1, tzinfo=UTC)  # a simulation has no clock
@@ -44,6 +45,7 @@ class Paced:
         self._policy, self._pacer, self._cost, self._batch = policy, pacer, cost, batch
         self._waiting: list[tuple[int, int, float]] = []
         self._decision: Decision | None = None
+        self._found = 0
         self.router = Router(
             endpoints=cost.endpoints,
             default_endpoint=cost.endpoints[0].name,
@@ -57,25 +59,33 @@ class Paced:
         )
 
     def choose(self, stream: Stream, t: int) -> int:
-        return self.choose_at(stream, t, self._pacer.worth_usd)
+        self._pacer.catch_up(at_s=float(stream.at_s[t]))
+        return self._choose(stream, t, self._pacer.steering)
 
     def choose_at(self, stream: Stream, t: int, worth_usd: float) -> int:
         """The endpoint for query t at another dial than the pacer's."""
-        query = _asked(stream, t)
-        at_s = float(stream.at_s[t])
-        router = replace(self.router, worth_usd=worth_usd)
-        self._decision = router.route([query], stream.embedding[t : t + 1])[0]
-        self._pacer.decided(self._decision, at_s=at_s)
+        return self._choose(stream, t, Steering(worth_usd=worth_usd, optimism=self.router.optimism))
+
+    def _choose(self, stream: Stream, t: int, steering: Steering) -> int:
+        self._decision = self.router.route([_asked(stream, t)], stream.embedding[t : t + 1], steering=steering)[0]
+        self._pacer.decided(self._decision, at_s=float(stream.at_s[t]))
         return self.router.names.index(self._decision.endpoint)
 
     def learn(self, stream: Stream, t: int, chosen: int, quality: float, cost_usd: float) -> None:
         assert self._decision is not None
         self._pacer.settled(self._decision, cost_usd, at_s=float(stream.at_s[t]))
+        self._pacer.rated(self._decision, quality)
         self._cost.observe([_attempt(stream, t, chosen, cost_usd)])
         self._waiting.append((t, chosen, quality))
         if len(self._waiting) >= self._batch:
             self._policy = self._policy.partial_fit(_experience(stream, self._waiting))
             self._waiting = []
+            if (
+                isinstance(self._policy, DetectsChanges)
+                and (found := sum(self._policy.changes().values())) > self._found
+            ):
+                self._found = found
+                self._pacer.changed()
 
     def reprice(self, endpoints: Sequence[Endpoint]) -> None:
         self._cost.reprice(endpoints)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -31,6 +31,10 @@ class Plan(Protocol):
         """What the next request may cost on average, USD > 0."""
         ...
 
+    def account_usd(self, *, at_s: float) -> tuple[float, float]:
+        """What was spent, and what the plan would have spent by now: in this period, else since the start."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """The account, as JSON."""
         ...
@@ -54,6 +58,7 @@ class PerRequest:
     usd: float
     horizon: float = 60.0
     _saved_usd: float = field(init=False, repr=False, default=0.0)
+    _account_usd: tuple[float, float] = field(init=False, repr=False, default=(0.0, 0.0))
 
     def __post_init__(self) -> None:
         if not 0 < self.usd < np.inf:
@@ -63,9 +68,18 @@ class PerRequest:
 
     def routed(self, expected_usd: float, *, at_s: float) -> None:
         self._save(self.usd - expected_usd)
+        self._book(expected_usd, self.usd)
 
     def settled(self, difference_usd: float, *, at_s: float) -> None:
         self._save(-difference_usd)
+        self._book(difference_usd, 0.0)
+
+    def account_usd(self, *, at_s: float) -> tuple[float, float]:
+        return self._account_usd
+
+    def _book(self, spent_usd: float, planned_usd: float) -> None:
+        spent, planned = self._account_usd
+        self._account_usd = spent + spent_usd, planned + planned_usd
 
     def _save(self, usd: float) -> None:
         most = 2.0 * self.horizon * self.usd
@@ -99,8 +113,9 @@ class PerPeriod:
         allowance = (usd + carried - spent) / requests still expected, between two thirds of and four times the usual
 
     How many are expected is learned: the period is cut into `bins` parts, each of which remembers its requests as an
-    exponential mean over periods, and what came so far today scales what is left of today. What is left over, or
-    overspent, is carried into the next period up to a share `carry` of the budget; the rest is forgotten.
+    exponential mean over periods, and what came so far today scales what is left of today. What is left over
+    is carried into the next period up to a share `carry` of the budget, what was overspent up to `debt`; the rest is
+    forgotten.
 
     requests : a guess at the requests of the first period
     """
@@ -110,18 +125,22 @@ class PerPeriod:
     requests: float = 1_000.0
     bins: int = 24
     carry: float = 0.1
+    debt: float = 0.5
     memory: float = 0.3
     _profile: Floats = field(init=False, repr=False)
     _counts: Floats = field(init=False, repr=False)
     _period: int = field(init=False, repr=False, default=0)
+    _known: bool = field(init=False, repr=False, default=False)  # whether the profile is of traffic, not the guess
+    _first: int = field(init=False, repr=False, default=0)  # bin in which this period's requests began to be counted
+    _carried_usd: float = field(init=False, repr=False, default=0.0)
     _left_usd: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("usd", "period_s", "requests"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if self.bins < 1 or not 0 <= self.carry <= 1 or not 0 < self.memory <= 1:
-            raise ValueError("bins must be at least 1, carry in [0, 1] and memory in (0, 1]")
+        if self.bins < 1 or not 0 <= self.carry <= 1 or not 0 <= self.debt <= 1 or not 0 < self.memory <= 1:
+            raise ValueError("bins must be at least 1, carry and debt in [0, 1] and memory in (0, 1]")
         self._profile = np.full(self.bins, self.requests / self.bins)
         self._counts = np.zeros(self.bins)
         self._left_usd = self.usd
@@ -158,19 +177,63 @@ class PerPeriod:
         ended = int(at_s // self.period_s) - self._period
         if ended <= 0:
             return
-        weight = 1.0 if self._period == 0 else self.memory
-        self._profile = np.maximum((1.0 - weight) * self._profile + weight * self._counts, 1e-3)
-        self._counts = np.zeros(self.bins)
-        most = self.carry * self.usd
-        carried = min(max(self._left_usd, -most), most) if ended == 1 else 0.0
-        self._left_usd = self.usd + carried
+        self._learn(self._counts, self._first)
+        self._carried_usd = self._carried(self._left_usd) if ended == 1 else 0.0
+        self._left_usd = self.usd + self._carried_usd
+        self._counts, self._first = np.zeros(self.bins), 0
         self._period += ended
+
+    def _carried(self, left_usd: float) -> float:
+        return min(max(left_usd, -self.debt * self.usd), self.carry * self.usd)
+
+    def _learn(self, counts: Floats, first: int = 0) -> None:
+        """Take a closed period's requests into the profile; bins before `first` were not seen."""
+        seen = counts.copy()
+        seen[:first] = counts[first:].mean()
+        weight = self.memory if self._known else 1.0
+        self._profile = np.maximum((1.0 - weight) * self._profile + weight * seen, 1e-3)
+        self._known = True
+
+    def resume(
+        self, *, at_s: float, past: Sequence[Floats], counts: Floats, spent_usd: float, spent_before_usd: float | None
+    ) -> None:
+        """Go on where a ledger says that the traffic stands at `at_s`.
+
+        past : requests per bin of the periods before, (bins,) each, oldest first; those without requests teach nothing
+        counts : of this period so far, (bins,)
+        spent_usd, spent_before_usd : in this period, and in the one before; None where nothing is known of that
+        """
+        for period in past:
+            if period.sum() > 0:
+                self._learn(period)
+        self._period = int(at_s // self.period_s)
+        self._first = 0 if self._known else self._bin(at_s)
+        self._carried_usd = 0.0 if spent_before_usd is None else self._carried(self.usd - spent_before_usd)
+        self.recount(at_s=at_s, counts=counts, spent_usd=spent_usd)
+
+    def recount(self, *, at_s: float, counts: Floats, spent_usd: float) -> None:
+        """What all processes together did in this period, in place of what this one saw."""
+        self._roll(at_s)
+        self._counts = np.asarray(counts, dtype=np.float64).copy()
+        self._left_usd = self.usd + self._carried_usd - spent_usd
+
+    def account_usd(self, *, at_s: float) -> tuple[float, float]:
+        """Spent in this period so far, and what the plan would have spent by now."""
+        self._roll(at_s)
+        now = self._bin(at_s)
+        passed = at_s / self.period_s % 1.0 * self.bins - now
+        before = float(self._profile[:now].sum() + passed * self._profile[now])
+        available = self.usd + self._carried_usd
+        return available - self._left_usd, available * before / float(self._profile.sum())
 
     def state(self) -> dict[str, Any]:
         return {
             "profile": self._profile.tolist(),
             "counts": self._counts.tolist(),
             "period": self._period,
+            "known": self._known,
+            "first": self._first,
+            "carried_usd": self._carried_usd,
             "left_usd": self._left_usd,
         }
 
@@ -180,5 +243,7 @@ class PerPeriod:
             raise ValueError(f"expected {self.bins} bins")
         if not np.isfinite(profile).all() or not np.isfinite(counts).all() or min(profile.min(), counts.min()) < 0:
             raise ValueError("requests out of range")
-        period, left = int(state["period"]), _finite(state["left_usd"])
-        self._profile, self._counts, self._period, self._left_usd = profile, counts, period, left
+        period, first, known = int(state["period"]), int(state["first"]), bool(state["known"])
+        left, carried = _finite(state["left_usd"]), _finite(state["carried_usd"])
+        self._profile, self._counts, self._period = profile, counts, period
+        self._first, self._known, self._left_usd, self._carried_usd = first, known, left, carried

@@ -26,6 +26,7 @@ from router_gateway.routing.choice import best, drawn, ranked
 from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.newcomers import Newcomers, with_newcomers
+from router_gateway.routing.steering import COIN_RULE, Coin, Steering
 from router_gateway.routing.threshold import RULE, Duel, duel
 
 _SOLE_REASON: dict[str, Reason] = {
@@ -61,11 +62,15 @@ class Assessment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """An assessment at one dial: value, admission by the guard, and the rule's probabilities, each (Q, E)."""
+    """An assessment at one dial: value, admission by the guard, and the rule's probabilities, each (Q, E).
+
+    flipped : bool (Q,), where the coin of a `Steering` has a share in them; None: nowhere
+    """
 
     value: Floats
     admitted: Bools
     probability: Floats
+    flipped: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,16 +112,25 @@ class Router:
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
-    def route(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> list[Decision]:
+    def route(
+        self,
+        queries: Sequence[Query],
+        embedding: Floats,
+        earlier: Floats | None = None,
+        steering: Steering | None = None,
+    ) -> list[Decision]:
         """One decision per query.
 
         embedding : float32 (Q, d), in `space`
         earlier : as in `Queries`
+        steering : dial, optimism and coin in place of the router's own
         Raises NoEligibleEndpoint (the client's fault) and whatever the policy raises.
         """
         seen = self.assess(queries, embedding, earlier)
-        worth_usd = np.array([query.preferences.worth_usd or self.worth_usd for query in queries])
-        weighed = self.weigh(seen, worth_usd)
+        worth_usd = np.array([query.preferences.worth_usd or self._usual_usd(steering) for query in queries])
+        weighed = self.weigh(seen, worth_usd, steering)
+        if steering is not None and steering.coin is not None:
+            weighed = self._flipped(queries, seen, weighed, steering.coin)
         return [self._decide(query, row, seen, weighed, float(worth_usd[row])) for row, query in enumerate(queries)]
 
     def assess(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> Assessment:
@@ -144,21 +158,32 @@ class Router:
             duels=duels,
         )
 
-    def weigh(self, seen: Assessment, worth_usd: Floats) -> Weighed:
+    def weigh(self, seen: Assessment, worth_usd: Floats, steering: Steering | None = None) -> Weighed:
         """Values and probabilities at a dial; an evaluation sweeps it over one assessment.
 
         worth_usd : float64 (Q,) or scalar, USD
+        steering : says what doubt is worth in the router's place
         """
         scores = seen.scores
         value = scores.quality - seen.cost_usd / np.asarray(worth_usd).reshape(-1, 1)
         admitted = self._admitted(seen, value)
-        if self.optimism:
-            value = value + self.optimism * scores.stddev
+        optimism = self.optimism if steering is None else steering.optimism
+        if optimism:
+            value = value + optimism * scores.stddev
         probability = self._probabilities(value, seen, admitted)
         for row, pair in seen.duels.items():  # neither dial nor guard has a say
             admitted[row], probability[row] = seen.eligible[row], 0.0
             probability[row, pair.chosen] = 1.0
         return Weighed(value=value, admitted=admitted, probability=probability)
+
+    def _flipped(self, queries: Sequence[Query], seen: Assessment, weighed: Weighed, coin: Coin) -> Weighed:
+        """With the coin's chances for the requests that bring no dial or threshold of their own."""
+        probability, flipped = weighed.probability.copy(), np.zeros(len(queries), dtype=bool)
+        for row, query in enumerate(queries):
+            if query.preferences.worth_usd is None and row not in seen.duels:
+                probability[row] = coin.mixed(self.names, probability[row], weighed.admitted[row])
+                flipped[row] = True
+        return replace(weighed, probability=probability, flipped=flipped)
 
     def _decide(self, query: Query, row: int, seen: Assessment, weighed: Weighed, worth_usd: float) -> Decision:
         columns, value, eligible = seen.columns[row].tolist(), weighed.value[row].tolist(), seen.eligible[row].tolist()
@@ -186,7 +211,7 @@ class Router:
             probability=tuple(probability),
             eligible=tuple(eligible),
             policy=seen.policy,
-            rule=self.rule.name if pair is None else RULE,
+            rule=self._rule(row, weighed) if pair is None else RULE,
             worth_usd=worth_usd,
             embedding_space=self.space,
             reason=reason,
@@ -195,7 +220,10 @@ class Router:
         )
         return self._held(query, decision)
 
-    def decline(self, query: Query, reason: Reason, detail: str = "") -> Decision:
+    def _rule(self, row: int, weighed: Weighed) -> str:
+        return self.rule.name if weighed.flipped is None or not weighed.flipped[row] else COIN_RULE
+
+    def decline(self, query: Query, reason: Reason, detail: str = "", steering: Steering | None = None) -> Decision:
         """The decision when nothing was scored: pins, or routing that failed or was late. Propensity 0.
 
         The order starts with the pinned, held or default endpoint where it is eligible; then cheapest first.
@@ -217,11 +245,14 @@ class Router:
             endpoints=self.names,
             cost_usd=tuple(cost_usd[0].tolist()),
             eligible=tuple(eligible),
-            worth_usd=query.preferences.worth_usd or self.worth_usd,
+            worth_usd=query.preferences.worth_usd or self._usual_usd(steering),
             reason=reason,
             detail=detail,
             candidate=self.candidate if reason == "fallback:error" else None,
         )
+
+    def _usual_usd(self, steering: Steering | None) -> float:
+        return self.worth_usd if steering is None else steering.worth_usd
 
     def _batch(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None) -> Queries:
         return Queries(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -19,6 +20,7 @@ COST = np.array([0.001, 0.01, 0.1])
 
 def decided(pacer: BudgetPacer, quality, cost_usd, t: int, eligible=(True, True, True)) -> Decision:
     """What a router with a greedy rule would decide at the pacer's dial."""
+    pacer.catch_up()
     value = np.where(eligible, np.asarray(quality) - np.asarray(cost_usd) / pacer.worth_usd, -np.inf)
     return Decision(
         query_id=UUID(int=t),
@@ -124,6 +126,48 @@ def test_endpoints_that_were_not_eligible_count_for_nothing():
     assert pacer.spend_usd(1e3) == pytest.approx(COST[1])
 
 
+def test_past_requests_teach_the_traffic_and_cost_the_plan_nothing():
+    pacer, fresh = BudgetPacer(plan=PerRequest(usd=0.01)), BudgetPacer(plan=PerRequest(usd=0.01))
+    quality, cost = traffic(100)
+    for t in range(100):
+        decision = decided(pacer, quality[t], cost[t], t)
+        pacer.decided(decision)
+        fresh.recall(decision, 2.0 * decision.cost_usd[NAMES.index(decision.endpoint)])
+    fresh.look()
+    assert fresh.plan.account_usd(at_s=0.0) == (0.0, 0.0)
+    assert fresh.bias == pytest.approx(1.9, abs=0.1)
+    assert fresh.spend_usd(0.1) == pytest.approx(fresh.bias * pacer.spend_usd(0.1))
+
+
+def doubtful(pacer: BudgetPacer, count: int, doubt: float, seed: int = 0) -> list[str]:
+    """Picks where nobody has asked the large one, so that its doubt stays; a greedy rule with the pacer's optimism."""
+    picks, rng = [], np.random.default_rng(seed)
+    for t in range(count):
+        quality = np.array([0.5, 0.8, 0.75]) + rng.normal(0.0, 0.002, 3)
+        pacer.catch_up()
+        stddev, steering = np.array([0.01, 0.01, doubt]), pacer.steering
+        value = quality + steering.optimism * stddev - COST / steering.worth_usd
+        decision = replace(
+            decided(pacer, quality, COST, t),
+            endpoint=NAMES[int(value.argmax())],
+            quality=tuple(quality),
+            stddev=tuple(stddev),
+        )
+        picks.append(decision.endpoint)
+        pacer.decided(decision)
+        pacer.settled(decision, COST[NAMES.index(decision.endpoint)])
+    return picks
+
+
+def test_money_that_buys_no_better_answer_buys_knowledge():
+    plain = BudgetPacer(plan=PerRequest(usd=0.05), optimism=1.0)
+    bold = BudgetPacer(plan=PerRequest(usd=0.05), optimism=1.0, optimism_max=4.0)
+    doubt = 0.03  # a unit of optimism is not enough for the large one, four are
+    assert doubtful(plain, 500, doubt).count("large") == 0
+    share = doubtful(bold, 500, doubt).count("large") / 500
+    assert share == pytest.approx((0.05 - 0.01) / (0.1 - 0.01), abs=0.1)
+
+
 def test_a_restart_goes_on_as_if_nothing_had_happened():
     before, after = (BudgetPacer(plan=PerRequest(usd=0.01)) for _ in range(2))
     run(before, 300)
@@ -137,7 +181,7 @@ def test_what_is_not_a_state_is_refused_and_changes_nothing():
     pacer = BudgetPacer(plan=PerRequest(usd=0.01))
     run(pacer, 50)
     kept = pacer.state()
-    for broken in ({}, kept | {"worth_usd": -1.0}, kept | {"rows": [[[1.0], [1.0, 2.0]]]}, kept | {"plan": {}}):
+    for broken in ({}, kept | {"worth_usd": -1.0}, kept | {"rows": [[[1.0], [1.0, 2.0], [1.0]]]}, kept | {"plan": {}}):
         with pytest.raises(SnapshotMismatch):
             pacer.restore(broken)
     assert pacer.state() == kept

@@ -114,3 +114,41 @@ def test_periods_name_what_is_wrong():
 def test_a_state_of_other_bins_is_refused():
     with pytest.raises(ValueError, match="bins"):
         PerPeriod(usd=1.0, bins=24).restore(PerPeriod(usd=1.0, bins=12).state())
+
+
+def test_a_period_goes_on_where_a_ledger_says_that_it_stands():
+    day, noon = np.array([0.0, 100.0, 300.0, 0.0]), 400 * 100.0 + 50.0
+    plan = PerPeriod(usd=40.0, period_s=100.0, requests=7, bins=4)
+    plan.resume(at_s=noon, past=[day, day], counts=np.array([0, 100, 0, 0]), spent_usd=15.0, spent_before_usd=41.0)
+    assert plan.expected_requests(at_s=noon) == pytest.approx(300.0, rel=0.01)
+    spent, planned = plan.account_usd(at_s=noon)
+    assert spent == pytest.approx(15.0)
+    assert planned == pytest.approx(39.0 / 4, rel=0.01), "the dollar overspent yesterday is taken off"
+    assert plan.allowance_usd(at_s=noon) == pytest.approx(24.0 / 300.0, rel=0.01)
+
+
+def test_what_other_processes_did_counts():
+    plan = PerPeriod(usd=10.0, period_s=100.0, requests=100, bins=10)
+    plan.resume(at_s=1e6, past=(), counts=np.zeros(10), spent_usd=0.0, spent_before_usd=None)
+    before = plan.allowance_usd(at_s=1e6 + 50)
+    plan.recount(at_s=1e6 + 50, counts=np.r_[np.full(5, 10.0), np.zeros(5)], spent_usd=8.0)
+    assert plan.allowance_usd(at_s=1e6 + 50) < before
+    assert plan.account_usd(at_s=1e6 + 50) == pytest.approx((8.0, 5.0))
+
+
+def test_a_first_period_that_was_seen_in_part_is_taken_for_even_before():
+    plan = PerPeriod(usd=10.0, period_s=100.0, requests=5, bins=10)
+    plan.resume(at_s=1e6 + 50, past=(), counts=np.zeros(10), spent_usd=0.0, spent_before_usd=None)
+    for second in range(50, 100):
+        plan.routed(0.0, at_s=1e6 + second)
+    assert plan.expected_requests(at_s=1e6 + 100) == pytest.approx(100.0, rel=0.1)
+
+
+@given(usd, spending)
+def test_a_plan_keeps_books(budget_usd: float, spent):
+    plan = PerRequest(usd=budget_usd)
+    for expected, difference in spent:
+        plan.routed(expected, at_s=0.0)
+        plan.settled(difference, at_s=0.0)
+    total = sum(expected + difference for expected, difference in spent)
+    assert plan.account_usd(at_s=0.0) == pytest.approx((total, budget_usd * len(spent)), abs=1e-6)
