@@ -28,6 +28,7 @@ from router_gateway.routing.guard import Guard
 from router_gateway.routing.newcomers import Newcomers
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
+from router_gateway.routing.streaming_cost import LearnedCost, StreamingLengthCost
 
 if TYPE_CHECKING:
     from router_gateway.learning.learner import Learner
@@ -59,9 +60,10 @@ def build_guard(config: Config) -> Guard:
     return Guard(z=config.guard.z, novelty_stddev_max=np.inf if novelty is None else novelty)
 
 
-def build_cost(config: Config, endpoints: tuple[Endpoint, ...]) -> TokenPriceCost | TokenLengthCost:
+def build_cost(config: Config, endpoints: tuple[Endpoint, ...]) -> LearnedCost:
     """The configured cost model, still without experience."""
-    return (TokenPriceCost if config.cost_model == "constant" else TokenLengthCost)(endpoints=endpoints)
+    kinds: dict[str, Callable[..., LearnedCost]] = {"constant": TokenPriceCost, "learned": TokenLengthCost}
+    return kinds.get(config.cost_model, StreamingLengthCost)(endpoints=endpoints)
 
 
 def build_embedder(config: Config) -> Embedder:
@@ -93,7 +95,7 @@ class Brain:
     config: Config
     endpoints: tuple[Endpoint, ...]
     embedder: Embedder = field(init=False)
-    cost: TokenPriceCost | TokenLengthCost = field(init=False)
+    cost: LearnedCost = field(init=False)
     live: dict[str, LivePolicy] = field(init=False, default_factory=dict)
     newcomers: Newcomers | None = None
 

@@ -212,7 +212,7 @@ def _spec(text: str) -> Spec:
             params[key] = json.loads(value)
         except ValueError:
             params[key] = value
-    return Spec(name=name, params=params, label=text, cost="learned" if cost == "learned" else "mean")
+    return Spec(name=name, params=params, label=text, cost="learned" if cost in ("learned", "streaming") else "mean")
 
 
 def _protocols(options: Options) -> list[str]:

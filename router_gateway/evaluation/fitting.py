@@ -22,7 +22,8 @@ from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.packaged import read_paretobandit, tokens_for_cost
 from router_gateway.evaluation.readers import read_outcomes
 from router_gateway.evaluation.replay import query_of
-from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
+from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.streaming_cost import LearnedCost
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) while texts are embedded."""
@@ -114,9 +115,9 @@ def with_tokens(table: Benchmark, endpoints: Sequence[Endpoint]) -> Benchmark:
     return replace(table, tokens_input=tokens_input, tokens_output=tokens_output)
 
 
-def learn_lengths(cost: TokenPriceCost | TokenLengthCost, table: Benchmark) -> None:
+def learn_lengths(cost: LearnedCost, table: Benchmark) -> None:
     """Teach a cost model how long each endpoint's answers are, from a table with token counts."""
-    if isinstance(cost, TokenLengthCost):
+    if not isinstance(cost, TokenPriceCost):
         tokens_output = np.full((len(table), len(cost.endpoints)), np.nan)
         for column, endpoint in enumerate(cost.endpoints):
             if endpoint.name in table.endpoints:

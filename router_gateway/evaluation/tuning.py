@@ -26,10 +26,11 @@ from router_gateway.evaluation.embeddings import Advance, Encoder, repeating
 from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
 from router_gateway.evaluation.splits import hash_order
 from router_gateway.evaluation.sweep import Expected, MeanCost, Sweep, dial_grid
-from router_gateway.routing.cost import TokenLengthCost, TokenPriceCost
+from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
+from router_gateway.routing.streaming_cost import LearnedCost
 
 FIT_SHARE = 0.5
 _STEPS = 4  # dials for every one of an evaluation's grid: testing in order makes more of them free
@@ -58,7 +59,7 @@ class Setting:
 
     encoder: Encoder = field(default_factory=Encoder)
     pool: tuple[Endpoint, ...] = ()
-    cost: Callable[[tuple[Endpoint, ...]], TokenPriceCost | TokenLengthCost] = _constant_lengths
+    cost: Callable[[tuple[Endpoint, ...]], LearnedCost] = _constant_lengths
     default_endpoint: str | None = None
     policy: str = "knn"
     params: Mapping[str, Any] = field(default_factory=dict)

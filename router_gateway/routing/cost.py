@@ -24,7 +24,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class _Prices:
+class Prices:
     """List prices of a pool, USD per token, (E,) each; those in force now, where they have dates."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
@@ -46,7 +46,7 @@ class _Prices:
         return np.asarray(sent[:, None] * input_usd + answered * output_usd)
 
 
-def _limits(queries: Sequence[Query]) -> Floats:
+def limits(queries: Sequence[Query]) -> Floats:
     """float64 (Q, 1): output tokens that the client allows."""
     limit = [np.inf if query.tokens_output_max is None else query.tokens_output_max for query in queries]
     return np.array(limit, dtype=np.float64).reshape(-1, 1)
@@ -75,7 +75,7 @@ class TokenPriceCost:
         self._count = np.full(len(self.endpoints), self.prior_weight, dtype=np.float64)  # an int would truncate
         self._mean = np.full(len(self.endpoints), self.prior_output_tokens, dtype=np.float64)
         self._column = {endpoint.name: i for i, endpoint in enumerate(self.endpoints)}
-        self._prices = _Prices(self.endpoints)
+        self._prices = Prices(self.endpoints)
 
     @property
     def output_tokens(self) -> Floats:
@@ -84,7 +84,7 @@ class TokenPriceCost:
 
     def expected_usd(self, queries: Sequence[Query]) -> Floats:
         """float64 (Q, E), USD per call."""
-        return self._prices.usd(queries, np.minimum(self._mean[None, :], _limits(queries)))
+        return self._prices.usd(queries, np.minimum(self._mean[None, :], limits(queries)))
 
     def observe(self, attempts: Sequence[Attempt]) -> None:
         """Learn output lengths from calls that reported usage."""
@@ -138,7 +138,7 @@ class TokenLengthCost:
 
     def __post_init__(self) -> None:
         self._column = {endpoint.name: i for i, endpoint in enumerate(self.endpoints)}
-        self._prices = _Prices(self.endpoints)
+        self._prices = Prices(self.endpoints)
         self._recent: OrderedDict[UUID, Floats] = OrderedDict()
         self._begin(Lengths.prior(self.prior_output_tokens), np.full(len(self.endpoints), self.prior_output_tokens))
 
@@ -167,15 +167,15 @@ class TokenLengthCost:
 
     def expected_usd(self, queries: Sequence[Query]) -> Floats:
         """float64 (Q, E), USD per call."""
-        predicted, limits = self._lengths.tokens(queries, tuple(self._column)), _limits(queries)
+        predicted, allowed = self._lengths.tokens(queries, tuple(self._column)), limits(queries)
         with self._lock:
-            for query, row in zip(queries, np.maximum(np.minimum(predicted, limits), 1.0), strict=True):
+            for query, row in zip(queries, np.maximum(np.minimum(predicted, allowed), 1.0), strict=True):
                 self._recent[query.id] = row
                 self._recent.move_to_end(query.id)
             while len(self._recent) > self.remembered_max:
                 self._recent.popitem(last=False)
             correction = self.correction
-        return self._prices.usd(queries, np.minimum(correction * predicted, limits))
+        return self._prices.usd(queries, np.minimum(correction * predicted, allowed))
 
     def observe(self, attempts: Sequence[Attempt]) -> None:
         """Learn from answered calls that reported usage and were priced here."""

@@ -6,16 +6,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
 
 from router_gateway.core.errors import SnapshotMismatch
 from router_gateway.core.types import Attempt, Endpoint, Floats, Query
+from router_gateway.routing.cost import Prices, TokenLengthCost, TokenPriceCost, limits
 from router_gateway.routing.lengths import FEATURES, features
-
-_USD_PER_MTOK = 1e-6
 
 
 @dataclass(kw_only=True)
@@ -48,8 +47,7 @@ class StreamingLengthCost:
         if not 0.0 < self.gamma <= 1.0:
             raise ValueError(f"gamma must lie in (0, 1], not {self.gamma}")
         self._column = {endpoint.name: i for i, endpoint in enumerate(self.endpoints)}
-        self._input_usd = np.array([float(e.price_input_usd_per_mtok) for e in self.endpoints]) * _USD_PER_MTOK
-        self._output_usd = np.array([float(e.price_output_usd_per_mtok) for e in self.endpoints]) * _USD_PER_MTOK
+        self._prices = Prices(self.endpoints)
         self._recent: OrderedDict[UUID, Floats] = OrderedDict()
         count, width = len(self.endpoints), len(FEATURES)
         self._gram, self._moment = np.zeros((count, width, width)), np.zeros((count, width))
@@ -59,8 +57,6 @@ class StreamingLengthCost:
     def expected_usd(self, queries: Sequence[Query]) -> Floats:
         """float64 (Q, E), USD per call."""
         rows = features(queries)
-        sent = np.array([query.tokens_input for query in queries], dtype=np.float64)
-        limit = np.array([np.inf if q.tokens_output_max is None else q.tokens_output_max for q in queries])
         with self._lock:
             for query, row in zip(queries, rows, strict=True):
                 self._recent[query.id] = row
@@ -68,8 +64,20 @@ class StreamingLengthCost:
             while len(self._recent) > self.remembered_max:
                 self._recent.popitem(last=False)
             answered = self._tokens(rows) * (self._ratio[0] / self._ratio[1])
-        answered = np.minimum(answered, limit[:, None])
-        return np.asarray(sent[:, None] * self._input_usd + answered * self._output_usd)
+        return self._prices.usd(queries, np.minimum(answered, limits(queries)))
+
+    def fit(self, queries: Sequence[Query], tokens_output: Floats) -> Self:
+        """Learn from recorded answers as if they had just been given, in order.
+
+        tokens_output : (Q, E) in the order of `endpoints`, NaN where unknown
+        """
+        rows = features(queries)
+        with self._lock:
+            for row, tokens in zip(rows, tokens_output, strict=True):
+                for column in np.flatnonzero(~np.isnan(tokens)).tolist():
+                    self._learn(column, row, max(float(tokens[column]), 1.0))
+                self._solve()
+        return self
 
     def observe(self, attempts: Sequence[Attempt]) -> None:
         """Learn from answered calls that reported usage and were priced here."""
@@ -89,8 +97,7 @@ class StreamingLengthCost:
         if [e.name for e in endpoints] != list(self._column):
             raise ValueError("reprice takes the same endpoints in the same order")
         self.endpoints = tuple(endpoints)
-        self._input_usd = np.array([float(e.price_input_usd_per_mtok) for e in endpoints]) * _USD_PER_MTOK
-        self._output_usd = np.array([float(e.price_output_usd_per_mtok) for e in endpoints]) * _USD_PER_MTOK
+        self._prices = Prices(self.endpoints)
 
     def _learn(self, column: int, row: Floats, tokens: float) -> None:
         kept = 1.0 - 1.0 / self.ratio_memory
@@ -144,6 +151,8 @@ class StreamingLengthCost:
 
         Raises SnapshotMismatch, and changes nothing, when it is not such a state.
         """
+        if not state:  # of a time before anything was learned
+            return
         gram, moment, ratio = self._gram.copy(), self._moment.copy(), self._ratio.copy()
         try:
             if tuple(state["features"]) != FEATURES:
@@ -159,3 +168,7 @@ class StreamingLengthCost:
         with self._lock:
             self._gram, self._moment, self._ratio = gram, moment, ratio
             self._solve()
+
+
+LearnedCost = TokenPriceCost | TokenLengthCost | StreamingLengthCost
+"""The cost models that a configuration can name."""
