@@ -26,6 +26,7 @@ from router_gateway.learning.settings import Learning
 from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.presets import PresetSource
 from router_gateway.routing.newcomers import NewcomerSettings
+from router_gateway.routing.settings import Pacing
 
 _ENV_PREFIX = "ROUTER_GATEWAY__"
 _USERINFO = re.compile(r"//[^/\s\"@]*@")
@@ -144,7 +145,7 @@ class Config(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=_ENV_PREFIX, env_nested_delimiter="__")
 
-    preset: Literal["carrot"] | None = None
+    preset: Literal["bandit", "carrot"] | None = None
     state_dir: Path = Path(".router-gateway")
     server: Server = Server()
     ledger: Ledger = Ledger()
@@ -155,11 +156,12 @@ class Config(BaseSettings):
     guard: GuardSettings = GuardSettings()
     worth_usd: PositiveFloat = 0.02
     optimism: float = Field(0.0, ge=0, le=10)
-    cost_model: Literal["constant", "learned"] = "constant"
+    cost_model: Literal["constant", "learned", "streaming"] = "constant"
     learn_output_tokens: bool = True
     training: Training = Training()
     dispatch: Dispatch = Dispatch()
     budgets: Budgets = Budgets()
+    pacing: Pacing | None = None
     learning: Learning = Learning()
     newcomers: NewcomerSettings | None = None
     judging: Judging = Judging()

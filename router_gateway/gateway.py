@@ -39,11 +39,14 @@ from router_gateway.exchange import Ask as Ask
 from router_gateway.exchange import Meter as Meter
 from router_gateway.exchange import Served as Served
 from router_gateway.exchange import Timings as Timings
+from router_gateway.learning.keepsake import Keepsake
 from router_gateway.ledger.budget_keeper import BudgetKeeper, Hold
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.newcomers import NewcomerWatch
+from router_gateway.ledger.pace_keeper import PaceKeeper
 from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.routing.router import Router
+from router_gateway.routing.steering import Steering
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +95,8 @@ class Gateway:
     rollout: Rollout | None = None
     """Who tries which candidate; it changes `routers` in place."""
     newcomers: NewcomerWatch | None = None
+    pacer: PaceKeeper | None = None
+    keepsake: Keepsake | None = None
 
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
@@ -161,6 +166,8 @@ class Gateway:
             if hold is not None:
                 hold.close()
             raise
+        if self.pacer is not None:
+            self.pacer.decided(decision)
         decided(decision)
         timings.overhead_ms = (time.perf_counter() - started) * 1e3
         self.meter.decided(decision, timings)
@@ -213,16 +220,20 @@ class Gateway:
         """
         query, router, timings = ask.query, self.router(ask.policy), Timings()
         if query.pinned is not None:
-            return router.decline(query, "pinned"), None, timings
+            return router.decline(query, "pinned", steering=self._steering), None, timings
         if not query.text:
             reason: Reason = "bypass" if query.held is None else "held:tool_state"
-            return router.decline(query, reason, "the request has no text to route on"), None, timings
+            return router.decline(query, reason, "the request has no text to route on", self._steering), None, timings
         name = ask.policy or self.default_policy
         arm = None if self.rollout is None else self.rollout.arm(name, query, ask.key_id)
         decision, vector, earlier = await self._decide(query, router if arm is None else arm.router, timings)
         if served and self.rollout is not None and vector is not None:
             self.rollout.shadowing.offer(name, query, vector, earlier, decision)
         return decision if arm is None else arm.stamped(decision), vector, timings
+
+    @property
+    def _steering(self) -> Steering | None:
+        return None if self.pacer is None else self.pacer.steering
 
     async def _decide(
         self, query: Query, router: Router, timings: Timings
@@ -247,7 +258,7 @@ class Gateway:
         except Exception as error:
             detail = type(error).__name__
             log_failure(f"routing failed; the default endpoint serves {query.id}", error)
-        return router.decline(query, "fallback:error", detail), vector, earlier
+        return router.decline(query, "fallback:error", detail, self._steering), vector, earlier
 
     async def _embed(self, query: Query) -> tuple[Floats, Floats | None]:
         """The query's vector (d,), and those of earlier turns (1, T, d); the cache mostly has them from their day."""
@@ -259,7 +270,7 @@ class Gateway:
     async def _route(self, router: Router, query: Query, vector: Floats, earlier: Floats | None) -> Decision:
         """In a thread, until the policy in service has proved quick."""
         pace = self._known(router).pace
-        work = partial(router.route, [query], vector[None, :], earlier)
+        work = partial(router.route, [query], vector[None, :], earlier, self._steering)
         if pace.quick:
             return pace.run(work)[0]
         loop = asyncio.get_running_loop()
@@ -315,7 +326,7 @@ class Gateway:
                 await model.aclose()
         finally:  # whatever failed to close, what was spent is written down
             self._routing_threads.shutdown(wait=False, cancel_futures=True)
-            for watch in (self.newcomers, self.budgets):
+            for watch in (self.newcomers, self.budgets, self.pacer, self.keepsake):
                 if watch is not None:
                     await asyncio.to_thread(watch.close)
             await asyncio.to_thread(self.ledger.close)
@@ -325,6 +336,8 @@ class Gateway:
         self.ledger.record_attempt(attempt)
         if hold is not None:
             hold.add(attempt)
+        if self.pacer is not None:
+            self.pacer.attempted(attempt)
         if self.learns_output_tokens:
             self.cost.observe([attempt])
         self.meter.attempted(attempt)

@@ -13,6 +13,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     # Somerstep et al., 2025, "CARROT: a cost aware rate optimal router" (arXiv 2502.03261): quality and cost are both
     # estimated for the query at hand, and the endpoint where quality less its price is highest answers.
     "carrot": {"policy": {"name": "knn"}, "cost_model": "learned", "rule": {"name": "greedy"}},
+    # After ParetoBandit (Taberner-Miller, 2026, arXiv 2604.00136): quality and cost learned apart from what was chosen,
+    # forgotten with time; doubt is explored, the rule's chances are exact. A budget in `pacing` moves the dial.
+    "bandit": {
+        "policy": {"name": "bandit"},
+        "cost_model": "streaming",
+        "rule": {"name": "inverse_gap", "gamma": 5_000.0},
+        "optimism": 1.0,
+        "learning": {"interval_s": 5.0, "rows_min": 1},
+    },
 }
 """By name, settings as a configuration file has them. What a file or the environment says goes before them."""
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router_gateway.brain import Brain, Progress, build_endpoints, check_changes
+from router_gateway.brain import Brain, Progress, build_endpoints, build_rule, check_changes
 from router_gateway.config import Config, api_keys
 from router_gateway.core.errors import PolicyError
 from router_gateway.core.judgement import JUDGING_TENANT
@@ -23,6 +23,7 @@ from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.learning.live import LivePolicy
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.streaming_cost import LearnedCost, StreamingLengthCost
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from router_gateway.dispatch.upstream import Upstream
     from router_gateway.embedding.batcher import Batcher
     from router_gateway.gateway import Gateway
+    from router_gateway.learning.keepsake import Keepsake
     from router_gateway.learning.learner import Learner
     from router_gateway.ledger.budget_keeper import BudgetKeeper
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
     from router_gateway.ledger.newcomers import NewcomerWatch
+    from router_gateway.ledger.pace_keeper import PaceKeeper
     from router_gateway.lifecycle.desk import Desk
     from router_gateway.lifecycle.judge import Judge
     from router_gateway.lifecycle.rollout import Rollout
@@ -166,14 +169,12 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
     from router_gateway.api.parts import Parts
     from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
-    from router_gateway.dispatch.tokens import warm_up
     from router_gateway.estimating import Estimates
     from router_gateway.gateway import Gateway
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
 
     upstreams, prepare = _upstreams(config)
-    warm_up()
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
     ledger = open_ledger(config)
     newcomers = _load(brain, ledger, progress)
@@ -195,6 +196,8 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         learns_output_tokens=config.learn_output_tokens,
         budgets=_open_budgets(config, ledger, pool),
         newcomers=newcomers,
+        pacer=_open_pacer(config, ledger, brain.live),
+        keepsake=_kept(config, brain.cost),
     )
     keys = Keys(ledger.engine)
     parts = Parts(
@@ -229,6 +232,9 @@ def _upstreams(config: Config) -> tuple[Mapping[WireProtocol, Upstream], Callabl
 
 def _load(brain: Brain, ledger: Ledger, progress: Progress) -> NewcomerWatch | None:
     """Policies from their snapshots or fitted, and what the ledger knows of the lengths of answers and of newcomers."""
+    from router_gateway.dispatch.tokens import warm_up
+
+    warm_up()
     brain.load(progress)
     if brain.config.learn_output_tokens and isinstance(brain.cost, TokenPriceCost):
         for name, means in ledger.output_tokens().items():
@@ -286,6 +292,36 @@ def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) 
     keeper = BudgetKeeper(ledger.engine, bound=bound, refresh_s=settings.refresh_s)
     keeper.start()
     return keeper
+
+
+def _open_pacer(config: Config, ledger: Ledger, live: Mapping[str, LivePolicy]) -> PaceKeeper | None:
+    """The pacer of the configured budget, where the ledger left it; None without one."""
+    from router_gateway.learning.pupil import changes_of
+    from router_gateway.ledger.pace_keeper import PaceKeeper
+
+    if config.pacing is None:
+        return None
+    pacer = config.pacing.pacer(rule=build_rule(config), worth_usd=config.worth_usd, optimism=config.optimism)
+    keeper = PaceKeeper(
+        ledger.engine,
+        pacer,
+        changes=lambda: sum(sum(changes_of(policy.current()).values()) for policy in live.values()),
+        refresh_s=config.pacing.refresh_s,
+    )
+    keeper.start()
+    return keeper
+
+
+def _kept(config: Config, cost: LearnedCost) -> Keepsake | None:
+    """A cost model that learns from calls alone goes on where the last process was."""
+    from router_gateway.learning.keepsake import Keepsake
+
+    if not isinstance(cost, StreamingLengthCost):
+        return None
+    keepsake = Keepsake(config.state_dir / "answer_lengths.json", cost.state)
+    keepsake.give_back(cost.restore)
+    keepsake.start()
+    return keepsake
 
 
 def replay_app(config: Config, hit_log: Path | None) -> Any:

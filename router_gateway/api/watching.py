@@ -8,6 +8,8 @@ from router_gateway.embedding.cache import CachingEmbedder
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
 from router_gateway.learning.learner import Learner
+from router_gateway.learning.pupil import changes_of
+from router_gateway.ledger.pace_keeper import PaceKeeper
 
 
 def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner: Learner, grader: Grader) -> None:
@@ -31,6 +33,18 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
     meter.watch_counts("router_verifications", "Answers that were checked", ("outcome",), grader.verifier.counts)
     if grader.judge is not None:
         meter.watch_counts("router_judgements", "Answers drawn for a judge", ("outcome",), grader.judge.counts)
+    meter.watch_counts(
+        "router_endpoint_changes",
+        "Endpoints whose answers a policy found changed",
+        ("policy", "model"),
+        lambda: {
+            (name, endpoint): float(found)
+            for name, router in gateway.routers.items()
+            for endpoint, found in changes_of(router.live()).items()
+        },
+    )
+    if gateway.pacer is not None:
+        _watch_pacer(meter, gateway.pacer)
     if isinstance(embedder, CachingEmbedder):
         meter.watch_counts(
             "router_cache_requests",
@@ -38,3 +52,13 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
             ("kind", "outcome"),
             lambda: {("embedding", "hit"): embedder.hits, ("embedding", "miss"): embedder.misses},
         )
+
+
+def _watch_pacer(meter: PrometheusMeter, pacer: PaceKeeper) -> None:
+    meter.watch("router_pacing_spent_usd", "Spent of the paced budget in this period", lambda: pacer.account.spent_usd)
+    meter.watch("router_pacing_planned_usd", "What the plan would have spent by now", lambda: pacer.account.planned_usd)
+    meter.watch("router_pacing_worth_usd", "Where the dial stands", lambda: pacer.steering.worth_usd)
+    meter.watch("router_pacing_floor", "1 while a coin flip decides", lambda: float(pacer.floor_taken[0]))
+    meter.watch_counts(
+        "router_pacing_floor_taken", "How often a coin took over", (), lambda: {(): float(pacer.floor_taken[1])}
+    )

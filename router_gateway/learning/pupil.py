@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -19,7 +19,7 @@ from router_gateway import registry
 from router_gateway.core.errors import PolicyError
 from router_gateway.core.experience import Experience
 from router_gateway.core.ids import draw
-from router_gateway.core.protocols import Policy
+from router_gateway.core.protocols import DetectsChanges, Policy
 from router_gateway.core.types import NamedPolicy
 from router_gateway.learning.gate import judge
 from router_gateway.learning.live import LivePolicy
@@ -261,8 +261,16 @@ class Pupil:
         return replace(before, **changes)
 
     def _serve(self, named: NamedPolicy, standing: Standing, provenance: Provenance) -> None:
-        self.live.swap(named)
+        before = self.live.swap(named)
+        for endpoint, found in changes_of(named).items():
+            if found > changes_of(before).get(endpoint, found):
+                log.warning("%s: answers of %s are no longer what they were", named.label, endpoint)
         self._standing, self._from, self._provenance = standing, standing.reached, provenance
+
+
+def changes_of(named: NamedPolicy) -> Mapping[str, int]:
+    """Changes that a policy has noticed, by endpoint; nothing for one that looks for none."""
+    return named.policy.changes() if named.version and isinstance(named.policy, DetectsChanges) else {}
 
 
 def _size(experience: Experience) -> int:
