@@ -134,6 +134,7 @@ class PaceKeeper:
                 self._settle(item, at_s)
         if told:
             self._pacer.catch_up(at_s=self._now().timestamp())
+            self._pacer.turn()
             self._steering = self._pacer.steering
 
     def refresh(self) -> None:
@@ -178,6 +179,7 @@ class PaceKeeper:
                 spent_before_usd=self._spent_usd(plan, period - 1) if past[-1].any() else None,
             )
         pacer.look(at_s=now_s)
+        pacer.turn()
 
     def _count(self, plan: PerPeriod, period: int, now_s: float) -> Floats:
         """Requests of all processes in this period, per bin; only bins that may have changed are asked for."""

@@ -124,10 +124,14 @@ class BudgetPacer:
         self._stale += 1
         if expected > _DEAR * self._allowed_usd or len(self._seen) < 2 * self.every:
             self._stale = self.every
-        self.worth_usd, self._owed = self._dial.next(self._owed)
-        self._now, self._owed_doubt = self._doubt.next(self._owed_doubt)
+        self.turn()
         if self.floor is not None:
             self.floor.decided()
+
+    def turn(self) -> None:
+        """Whose turn it is of two dials and of two optimisms: coins whose flips are spread evenly."""
+        self.worth_usd, self._owed = self._dial.next(self._owed)
+        self._now, self._owed_doubt = self._doubt.next(self._owed_doubt)
 
     def catch_up(self, *, at_s: float = 0.0) -> None:
         """To be called before the next request: looks where the dial should stand, if it is time to."""
