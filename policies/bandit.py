@@ -77,13 +77,7 @@ class Bandit:
         centre, whitening = _whitening(embedding[np.unique(experience.query)], self.components)
         if self.pooled:
             prior = _like_the_others(prior, np.bincount(experience.endpoint, minlength=endpoints) > 0)
-        drift = Residuals.nothing(
-            endpoints=endpoints,
-            features=1 + len(whitening.T),
-            penalty=self.drift_penalty,
-            pooled=self.pooled,
-            alarm_outcomes=self.alarm_outcomes,
-        )
+        drift = self._undrifted(endpoints, 1 + len(whitening.T))
         self.model_ = _Model(
             endpoints=experience.endpoints,
             space=experience.queries.space,
@@ -104,7 +98,7 @@ class Bandit:
         """The prior's expectation is f, and counts for as many confirming outcomes as it says it is worth."""
         embedding, endpoints = prior.queries.embedding, len(prior.endpoints)
         centre, whitening = _whitening(embedding, self.components)
-        drift = Residuals.nothing(endpoints=endpoints, features=1 + len(whitening.T), penalty=self.drift_penalty)
+        drift = self._undrifted(endpoints, 1 + len(whitening.T))
         self.model_ = _Model(
             endpoints=prior.endpoints,
             space=prior.queries.space,
@@ -163,6 +157,15 @@ class Bandit:
             **{name: arrays[name] for name in _ARRAYS},  # type: ignore[arg-type]
         )
         return policy
+
+    def _undrifted(self, endpoints: int, features: int) -> Residuals:
+        return Residuals.nothing(
+            endpoints=endpoints,
+            features=features,
+            penalty=self.drift_penalty,
+            pooled=self.pooled,
+            alarm_outcomes=self.alarm_outcomes,
+        )
 
     def _model(self) -> _Model:
         if self.model_ is None:
