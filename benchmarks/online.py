@@ -51,8 +51,9 @@ _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 EVENTS = ("quality drop", "price cut", "failure", "new endpoint")
 _WINDOW = 20
 _DAY_USD = 0.25
-STEP_WORTH_USD = (1.0, 10.0)
-"""Dials of the step rule before it steps."""
+STEP_WORTH_USD = (0.05, 2.0)
+"""Between these lies the dial of the step rule before it steps."""
+_STEP_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,40 +198,45 @@ def happens(table: Stream, event: str, seed: int, learners: Sequence[str]) -> li
 
 
 def a_month(table: Stream, seed: int) -> dict[str, Any]:
-    """Section (c) for one seed: the pacer, then the step rule with budgets that make it spend as much."""
+    """Section (c) for one seed: the pacer, then the step rule at the dial that makes it spend as much."""
     offline, stream = split(table, seed)
     traffic = month(stream, seed=seed, per_day=250)
     setup = Setup(stream=traffic, offline=offline, usd=_DAY_USD, seed=seed, known=True)
     paced = simulate(ours(setup, plan=PerPeriod(usd=_DAY_USD, requests=200)), traffic)
     total = float(paced.cost_usd.sum())
-    steps = [_step_rule(setup, worth_usd, total) for worth_usd in STEP_WORTH_USD]
     return {
         "seed": seed,
         "requests": len(traffic),
         "spend_of_budget": total / (30 * _DAY_USD),
         "quality": float(paced.quality.mean()),
-        "steps": steps,
+        **_step_rule(setup, total),
         "days_over_102": int((_by_day(paced, traffic) > 1.02 * _DAY_USD).sum()),
     }
 
 
-def _step_rule(setup: Setup, worth_usd: float, total_usd: float) -> dict[str, float]:
-    """The rule at one dial, its daily budget moved until it spends as much, and its quality there.
+def _step_rule(setup: Setup, total_usd: float) -> dict[str, float]:
+    """The rule at the dial that makes it spend as much as `total_usd`, found by halving; between the nearest two.
 
-    Quality at exactly that spend is read off the line through the two runs that came nearest. A dial that is too low
-    to spend as much at any budget is compared where it spends most.
+    It falls back when 80 % of a budget is gone that is larger by a quarter: when the pacer's own would be gone. With
+    less it could not spend as much at any dial.
     """
-    budget, runs = setup.usd, []
-    for _ in range(3):
-        step = simulate(StepRule(inner=ours(setup), worth_usd=worth_usd, day_usd=budget, share=0.8), setup.stream)
-        spent = float(step.cost_usd.sum())
-        runs.append((spent, float(step.quality.mean())))
-        budget *= total_usd / spent
-    (near, quality), (other, other_quality) = sorted(runs, key=lambda run: abs(run[0] - total_usd))[:2]
-    if abs(near - other) > 1e-3 * total_usd and abs(near / total_usd - 1.0) < 0.05:
-        slope = (quality - other_quality) / (near - other)
-        near, quality = total_usd, quality + slope * (total_usd - near)
-    return {"worth_usd": worth_usd, "spend_of_paced": near / total_usd, "quality": quality}
+    low, high = (float(np.log(worth_usd)) for worth_usd in STEP_WORTH_USD)
+    below, above = (0.0, 0.0, 0.0), (np.inf, 0.0, 0.0)
+    for _ in range(_STEP_TRIES):
+        dial = (low + high) / 2.0
+        rule = StepRule(inner=ours(setup), worth_usd=float(np.exp(dial)), day_usd=setup.usd / 0.8, share=0.8)
+        step = simulate(rule, setup.stream)
+        run = (float(step.cost_usd.sum()), float(step.quality.mean()), float(np.exp(dial)))
+        if run[0] < total_usd:
+            low, below = dial, max(below, run)
+        else:
+            high, above = dial, min(above, run)
+    if not 0.0 < below[0] <= above[0] < np.inf:
+        spent, quality, worth_usd = below if below[0] > 0.0 else above
+    else:
+        part = (total_usd - below[0]) / max(above[0] - below[0], 1e-12)
+        spent, quality, worth_usd = ((1.0 - part) * x + part * y for x, y in zip(below, above, strict=True))
+    return {"step_worth_usd": worth_usd, "step_spend_of_paced": spent / total_usd, "step_quality": quality}
 
 
 def _by_day(trace: Trace, stream: Stream) -> Floats:
