@@ -279,7 +279,7 @@ def measure(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of outcome tables")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--policy", default="bandit")
     parser.add_argument("--out", type=Path, default=_RESULTS / "coldstart.json")
     arguments = parser.parse_args()

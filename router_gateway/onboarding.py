@@ -104,7 +104,8 @@ class _Session:
 
         gateway, endpoint = self.built.gateway, self.prober.endpoint
         try:
-            made = await asyncio.to_thread(placement.plan, gateway.ledger, build_embedder(self.config), known, n)
+            encoder = build_embedder(self.config)
+            made = await asyncio.to_thread(placement.plan, gateway.ledger, encoder, known, n, endpoint)
             left = await asyncio.to_thread(placement.waiting, gateway.ledger, endpoint, made.probes)
             self._say_plan(made, left)
             if dry_run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from router_gateway.core.types import Floats, Ints
@@ -10,11 +12,12 @@ _CELLS_MAX = 4_000_000
 """Cosines held at a time."""
 
 
-def representative(candidates: Floats, targets: Floats, n: int) -> tuple[Ints, Floats]:
+def representative(candidates: Floats, targets: Floats, n: int, *, given: Sequence[int] = ()) -> tuple[Ints, Floats]:
     """At most `n` candidates that together lie near the targets, the most useful first, and what each stands for.
 
     candidates : float32 (C, d), unit vectors of the probes
     targets : float32 (T, d), unit vectors of the queries to stand for
+    given : rows of `candidates` that are chosen already; they come first
     Returns rows of `candidates`, int64 (n,), and shares of the targets, float64 (n,), which sum to 1.
 
     Facility location: each candidate in turn is the one that adds most to sum_t max_s <t, s>, so a candidate much
@@ -27,10 +30,12 @@ def representative(candidates: Floats, targets: Floats, n: int) -> tuple[Ints, F
     near = np.full(len(targets), -1.0)  # no cosine is less
     nearest = np.zeros(len(targets), dtype=np.int64)
     free = np.ones(len(candidates), dtype=bool)
+    first = np.zeros(len(candidates), dtype=bool)
+    first[list(given)] = True
     chosen = np.zeros(n, dtype=np.int64)
     for k in range(n):
-        gain = np.where(free, _gains(candidates, targets, near), -1.0)
-        chosen[k] = best = int(gain.argmax())
+        open_ = free & first if k < len(given) else free
+        chosen[k] = best = int(np.where(open_, _gains(candidates, targets, near), -1.0).argmax())
         free[best] = False
         cosine = targets.astype(np.float64) @ candidates[best].astype(np.float64)
         nearer = cosine > near

@@ -56,16 +56,19 @@ class Standing:
     doubt: float | None
 
 
-def plan(ledger: Ledger, embedder: Embedder, probes: Sequence[Probe], n: int) -> Plan:
+def plan(ledger: Ledger, embedder: Embedder, probes: Sequence[Probe], n: int, endpoint: Endpoint) -> Plan:
     """At most `n` of the probes, those that stand for recent requests; for all probes where requests are few.
 
+    What the endpoint has answered already comes first, so that a plan is gone on with although the traffic changed.
     Raises LedgerUnavailable.
     """
     candidates = embed_all(embedder, [probe.prompt for probe in probes])
     recent = recent_vectors(ledger.engine, embedder.space, except_model=REQUESTED_MODEL)
     own_traffic = len(recent) >= _TRAFFIC_MIN
     targets = recent if own_traffic else candidates
-    rows, share = representative(candidates, targets, n)
+    known = graded(ledger.engine, [feedback_id(endpoint, probe) for probe in probes])
+    given = [row for row, probe in enumerate(probes) if feedback_id(endpoint, probe) in known]
+    rows, share = representative(candidates, targets, n, given=given)
     return Plan(
         probes=tuple(probes[row] for row in rows),
         share=share,

@@ -55,7 +55,8 @@ def taking(share: float, *, reasoner: bool = False) -> Iterator[Pupil]:
                 self._json(400, {"error": {"message": message, "type": "invalid_request_error", "param": "max_tokens"}})
                 return
             pupil.asked.append(prompt)
-            answer = replies(pupil.probes[prompt])[0 if prompt in pupil.right else 1]
+            probe = pupil.probes.get(prompt)
+            answer = "Nobody asked me that." if probe is None else replies(probe)[0 if prompt in pupil.right else 1]
             message = {"role": "assistant", "content": answer}
             usage = {"prompt_tokens": TOKENS_INPUT, "completion_tokens": TOKENS_OUTPUT, "total_tokens": 80}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}

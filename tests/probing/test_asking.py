@@ -42,7 +42,7 @@ def tally_of(tmp_path, pupil, probes=PROBES, *, limit_nusd=None, max_nusd=10**9,
             tally = await prober.ask(placement.waiting(gateway.ledger, endpoint, probes))
             gateway.ledger.drain()
             left = placement.waiting(gateway.ledger, endpoint, probes)
-            made = placement.plan(gateway.ledger, HashingEmbedder(), probes, len(probes))
+            made = placement.plan(gateway.ledger, HashingEmbedder(), probes, len(probes), endpoint)
             [standing] = placement.standings(gateway.ledger, [endpoint], gateway.router(None).live(), made)
             return tally, left, standing
         finally:

@@ -32,6 +32,18 @@ def test_more_probes_only_come_nearer_and_none_comes_twice():
     assert (np.diff(gain) >= 0).all()
 
 
+def test_what_is_chosen_already_stays_and_is_added_to():
+    rng = np.random.default_rng(3)
+    candidates, targets = unit(rng.normal(size=(20, 6))), unit(rng.normal(size=(200, 6)))
+    rows, share = representative(candidates, targets, 6, given=[11, 4])
+    assert set(rows[:2]) == {11, 4}
+    assert len(set(rows)) == 6
+    assert share.sum() == pytest.approx(1.0)
+    assert list(representative(candidates, targets, 1, given=[11, 4])[0]) == [rows[0]]
+    again, _ = representative(candidates, unit(rng.normal(size=(50, 6))), 6, given=list(rows))
+    assert set(again) == set(rows)
+
+
 def test_nothing_to_choose_from_is_an_error():
     with pytest.raises(ValueError, match="nothing"):
         representative(np.zeros((0, 3), dtype=np.float32), unit([[1, 0, 0]]), 3)
