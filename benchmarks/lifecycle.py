@@ -4,8 +4,8 @@ A synthetic world has endpoints that are each good at one kind of question, and 
 policy is fitted on its outcomes, and a candidate is planted beside it: `bad` was taught two kinds of four wrongly,
 `slightly bad` one, `dear` buys the twin, `equal` is the live policy once more, `better` is that policy where a badly
 taught one is live. Sessions of a few turns arrive; the rollout assigns them, the routers decide, the world answers,
-four answers of five are rated; the judge looks whenever some 50 more sessions of the canary have ended and moves the
-candidate by the desk, in a real register. Nothing there knows what was planted.
+four answers of five are rated; the judge looks whenever 50 more sessions of the canary have ended, or a tenth more,
+and moves the candidate by the desk, in a real register. Nothing there knows what was planted.
 
 Decisions are those of `Router.route`, made once for each of 2,000 questions and looked up: the rule is greedy, so a
 question has one decision. Assignment, judging and moving happen as they do in service. Writes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -48,6 +49,7 @@ _TURNS_MAX = 8
 _ERRORS = 0.01
 _RATED = 0.8
 _TWIN_PRICE = 8.0
+_IN_MEMORY = Path("/dev/shm")
 
 
 @cache
@@ -235,9 +237,10 @@ class Traffic:
 
 def run(kind: str, seed: int, settings: Lifecycle) -> dict[str, Any]:
     """One candidate's life."""
+    logging.disable(logging.WARNING)  # each candidate that is taken back would say so
     live_kind = "slightly bad" if kind == "better" else "live"
     own_kind = "live" if kind in ("equal", "better") else kind
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None) as folder:
         directory = Path(folder)
         url = f"sqlite:///{directory}/ledger.db"
         (directory / "ledger.db").write_bytes(_migrated())
@@ -269,7 +272,7 @@ def _live(traffic: Traffic, judge: Judge, rollout: Rollout, settings: Lifecycle)
     """Until it is rolled back or live, or its last stage has shown nothing for long."""
     canaries, stages = 0, 1
     while True:
-        traffic.arrive(_LOOK)
+        traffic.arrive(max(_LOOK, traffic.canaries // 10))
         moved = judge.step()
         if not moved:
             if stages == len(settings.shares) and traffic.canaries >= LAST_STAGE_MAX:

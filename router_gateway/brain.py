@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from router_gateway.routing.rules import EpsilonGreedy, Greedy, InverseGap
 from router_gateway.routing.streaming_cost import LearnedCost, StreamingLengthCost
 
 if TYPE_CHECKING:
+    from router_gateway.core.experience import Experience
+    from router_gateway.evaluation.benchmark import Benchmark
     from router_gateway.learning.learner import Learner
 
 log = logging.getLogger(__name__)
@@ -133,11 +136,7 @@ class Brain:
         """Fit `choices` on recorded outcomes of this pool, make them live and save them: (label, folder) each."""
         from router_gateway.evaluation import fitting
 
-        tables = fitting.read_source(outcomes)
-        table = fitting.with_tokens(fitting.of_pool(tables[0], self.endpoints, outcomes), self.endpoints)
-        with progress(f"Embedding {len(table)} training prompts") as advance:
-            embedding = fitting.embed_all(self.embedder, table.prompts, advance)
-        experience = fitting.experience_of(table, embedding, self.embedder.space)
+        table, experience = self._recorded(outcomes, progress)
         self.cost = build_cost(self.config, self.endpoints)
         fitting.learn_lengths(self.cost, table)
         extra = {"output_tokens": self.cost.state(), "outcomes": outcomes}
@@ -171,6 +170,45 @@ class Brain:
         place = self.snapshots.save(named, provenance)
         self.live[name] = LivePolicy(named)
         return named.label, place
+
+    def fit_candidate(
+        self, name: str, params: Mapping[str, Any], home: Snapshots, engine: Any, progress: Progress
+    ) -> str:
+        """Fit a policy with other parameters on the training outcomes and on what the ledger says, and save it there.
+
+        engine : of ledger/. Returns the label of what was saved. Raises BadParameters, UnknownPolicy, and PolicyError
+        where there is nothing to fit on.
+        """
+        from router_gateway.learning.pupil import Pupil
+        from router_gateway.ledger.lessons import Lessons
+
+        named = NamedPolicy(name=name, version=0, policy=self.unfitted(name, params))
+        if (outcomes := self.config.training.outcomes) is not None:
+            _, experience = self._recorded(outcomes, progress)
+            named = replace(named, version=1, policy=named.policy.fit(experience))
+            extra = {"outcomes": outcomes}
+            home.save(named, Provenance.of(experience, created=datetime.now(UTC), extra=extra))
+        live = LivePolicy(named)
+        Pupil(
+            live=live,
+            snapshots=home,
+            lessons=Lessons(engine),
+            space=self.space,
+            settings=self.config.learning,
+            unfitted=partial(self.unfitted, params=params),
+            still_ours=lambda: True,
+        ).refit()
+        return live.current().label
+
+    def _recorded(self, outcomes: str, progress: Progress) -> tuple[Benchmark, Experience]:
+        """Recorded outcomes of this pool, and as what a policy is fitted on."""
+        from router_gateway.evaluation import fitting
+
+        tables = fitting.read_source(outcomes)
+        table = fitting.with_tokens(fitting.of_pool(tables[0], self.endpoints, outcomes), self.endpoints)
+        with progress(f"Embedding {len(table)} training prompts") as advance:
+            embedding = fitting.embed_all(self.embedder, table.prompts, advance)
+        return table, fitting.experience_of(table, embedding, self.space)
 
     @property
     def space(self) -> str:

@@ -15,7 +15,9 @@ import typer
 from router_gateway.core.errors import RequestError
 
 if TYPE_CHECKING:
+    from router_gateway.brain import Progress
     from router_gateway.config import Config
+    from router_gateway.learning.snapshots import Snapshots
     from router_gateway.ledger.candidates import Transition
     from router_gateway.ledger.shadows import Shadows
     from router_gateway.lifecycle.desk import Desk
@@ -43,13 +45,23 @@ class Office:
     desk: Desk
     judge: Judge
     shadows: Shadows
+    engine: Any
+
+    def fitting(self, name: str, params: Any, progress: Progress) -> Callable[[Snapshots], str]:
+        """What fits a policy into a candidate's folder. Raises RequestError for parameters that are no object."""
+        from router_gateway.brain import Brain, build_endpoints
+
+        if not isinstance(params, dict):
+            raise RequestError("--params must be a JSON object", param="params")
+        brain = Brain(config=self.config, endpoints=build_endpoints(self.config))
+        return lambda home: brain.fit_candidate(name, params, home, self.engine, progress)
 
 
-def verbs(source: Source) -> typer.Typer:
-    """The sub-commands; `source` finds the configuration file."""
+def verbs(source: Source, progress: Progress) -> typer.Typer:
+    """The sub-commands; `source` finds the configuration file, `progress` draws bars."""
     app = typer.Typer(help="Candidates: draft, shadow, canary, live, retired.", no_args_is_help=True)
     _reading(app, source)
-    _drafting(app, source)
+    _drafting(app, source, progress)
     _moving(app, source)
     return app
 
@@ -104,7 +116,7 @@ def _reading(app: typer.Typer, source: Source) -> None:
         _print("Audit trail", columns, [_trailed(row) for row in rows])
 
 
-def _drafting(app: typer.Typer, source: Source) -> None:
+def _drafting(app: typer.Typer, source: Source, progress: Progress) -> None:
     @app.command("draft")
     def draft(
         name: Name,
@@ -113,6 +125,12 @@ def _drafting(app: typer.Typer, source: Source) -> None:
         ] = None,
         snapshot: Annotated[
             str | None, typer.Option(help="knn@3, or knn: its newest. Default: the live policy, as it learns.")
+        ] = None,
+        params: Annotated[
+            str | None, typer.Option(help='Parameters to fit a policy with, as JSON: {"k": 80}. See `policies NAME`.')
+        ] = None,
+        kind: Annotated[
+            str | None, typer.Option(help="The policy to fit with them; default: the one it would replace.")
         ] = None,
         worth_usd: Annotated[float | None, typer.Option(help="Its dial.")] = None,
         optimism: Annotated[float | None, typer.Option(help="Its weight of doubt.")] = None,
@@ -127,7 +145,10 @@ def _drafting(app: typer.Typer, source: Source) -> None:
         config: ConfigFile = None,
         demo: Demo = False,
     ) -> None:
-        """Register a candidate: a snapshot, or another dial, rule or guard, or both. Nothing is served yet."""
+        """Register a candidate: a snapshot or a policy fitted anew, another dial, rule or guard. Nothing is served yet.
+
+        With --params or --kind a policy is fitted on training.outcomes, if any, and on the ledger's feedback.
+        """
         said = {
             "worth_usd": worth_usd,
             "optimism": optimism,
@@ -135,10 +156,13 @@ def _drafting(app: typer.Typer, source: Source) -> None:
             "guard": _json("guard", guard),
         }
         with _office(source(config, demo)) as office:
+            place = policy or office.config.policy.name
+            fitted = None if params is None and kind is None else (kind or place, _json("params", params or "{}"))
             one = office.desk.draft(
                 name,
-                policy=policy or office.config.policy.name,
+                policy=place,
                 snapshot=snapshot,
+                fit=None if fitted is None else office.fitting(*fitted, progress),
                 changes={key: value for key, value in said.items() if value is not None},
                 margins=dict(_margin(each) for each in margin or ()),
                 author=author or _who(),
@@ -205,7 +229,7 @@ def _office(source: Path | None) -> Iterator[Office]:
     migrate(loaded.ledger_url)
     with database(loaded) as engine:
         desk = open_desk(loaded, engine)
-        yield Office(config=loaded, desk=desk, judge=open_judge(desk, engine), shadows=Shadows(engine))
+        yield Office(config=loaded, desk=desk, judge=open_judge(desk, engine), shadows=Shadows(engine), engine=engine)
 
 
 def _who() -> str:

@@ -8,7 +8,9 @@ import pytest
 
 from router_gateway import cli
 from router_gateway.core.errors import RequestError
+from router_gateway.learning.snapshots import Snapshots
 from router_gateway.releasing import _margin
+from tests.e2e import world
 from tests.test_budgeting import CONFIG
 
 
@@ -71,6 +73,17 @@ def test_a_canary_without_traffic_has_no_evidence_yet(run):
     assert [each["finding"] for each in found["canary"]["measures"]] == ["open"] * 4
 
 
+def test_another_policy_with_parameters_of_its_own_is_fitted(run, tmp_path):
+    world.write_outcomes(tmp_path / "outcomes.jsonl")
+    with (tmp_path / "gateway.yaml").open("a") as file:
+        file.write(f"training: {{outcomes: '{tmp_path}/outcomes.jsonl:train'}}\n")
+    code, said, told = run("draft", "wide", "--kind", "knn", "--params", '{"k": 7}')
+    assert (code, said) == (0, "wide: draft, for clusters, of knn@2\n"), told
+    home = Snapshots(tmp_path / "state" / "snapshots" / ".candidates" / "wide")
+    assert [(each.name, each.version, each.params["k"]) for each in home.list()] == [("knn", 1, 7), ("knn", 2, 7)]
+    assert not (tmp_path / "state" / "snapshots" / "knn").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -81,6 +94,11 @@ def test_a_canary_without_traffic_has_no_evidence_yet(run):
         (["draft", "x", "--worth-usd", "1", "--margin", "speed=1"], "margins.speed"),
         (["draft", "x", "--worth-usd", "1", "--policy", "nobody"], "'nobody' is not configured here"),
         (["draft", "x", "--snapshot", "clusters@7"], "no snapshot of 'clusters' with version 7"),
+        (["draft", "x", "--params", "[]"], "--params must be a JSON object"),
+        (["draft", "x", "--params", '{"clusters": 0}'], "clusters.clusters"),
+        (["draft", "x", "--kind", "nobody"], "no installed distribution registers a policy 'nobody'"),
+        (["draft", "x", "--kind", "knn"], "nothing to fit on"),
+        (["draft", "x", "--kind", "knn", "--snapshot", "knn"], "not both"),
         (["canary", "x"], "no candidate 'x'"),
         (["evidence", "x"], "no candidate 'x'"),
     ],

@@ -10,6 +10,7 @@ from router_gateway.grading.grader import Grader
 from router_gateway.learning.learner import Learner
 from router_gateway.learning.pupil import changes_of
 from router_gateway.ledger.pace_keeper import PaceKeeper
+from router_gateway.lifecycle.rollout import Rollout
 
 
 def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner: Learner, grader: Grader) -> None:
@@ -30,6 +31,8 @@ def watch(meter: PrometheusMeter, gateway: Gateway, embedder: Embedder, learner:
             ("scope",),
             lambda: {(scope,): ratio for scope, ratio in budgets.remaining_ratios().items()},
         )
+    if gateway.rollout is not None:
+        _watch_rollout(meter, gateway.rollout)
     meter.watch_counts("router_verifications", "Answers that were checked", ("outcome",), grader.verifier.counts)
     if grader.judge is not None:
         meter.watch_counts("router_judgements", "Answers drawn for a judge", ("outcome",), grader.judge.counts)
@@ -61,4 +64,19 @@ def _watch_pacer(meter: PrometheusMeter, pacer: PaceKeeper) -> None:
     meter.watch("router_pacing_floor", "1 while a coin flip decides", lambda: float(pacer.floor_taken[0]))
     meter.watch_counts(
         "router_pacing_floor_taken", "How often a coin took over", (), lambda: {(): float(pacer.floor_taken[1])}
+    )
+
+
+def _watch_rollout(meter: PrometheusMeter, rollout: Rollout) -> None:
+    """Canaries by the policy that they would replace, and what candidates miss here."""
+
+    def shares() -> dict[tuple[str, ...], float]:
+        splits = rollout.splits()
+        return {(policy,): splits[policy].shares.canary if policy in splits else 0.0 for policy in rollout.routers}
+
+    meter.watch_gauges("router_canary_share", "Share of the traffic that a candidate serves", ("policy",), shares)
+    meter.watch("router_candidates_failing", "Candidates that cannot serve here", lambda: len(rollout.failing))
+    shadowing = rollout.shadowing
+    meter.watch_counts(
+        "router_shadow_dropped", "Requests that shadows passed over", (), lambda: {(): shadowing.dropped}
     )

@@ -1,4 +1,4 @@
-"""The tables of candidates (docs/lifecycle.md), as those of `tables.py`: append-only."""
+"""The tables of candidates (docs/lifecycle.md); all but the shadow's decisions are append-only."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ COLUMNS = {
     "decision_id": "text", "at": "text", "attempt": "count", "status": "count", "session": "text", "policy": "text",
     "rule": "text", "worth_usd": "number", "drawn": "text", "propensity": "number", "candidates": "texts",
     "probability": "numbers", "expected_cost_usd": "numbers", "request_tokens": "count", "space": "text",
-    "vector": "numbers",
+    "vector": "numbers", "arm": "text", "experiment": "text", "arm_share": "number",
 }  # fmt: skip
 """Columns of an export in their order, with their kinds."""
 
@@ -114,6 +114,9 @@ def _rows(decision: Mapping[Any, Any], tried: Sequence[Any], said: Sequence[Any]
         "policy": decision["policy"],
         "rule": decision["rule"],
         "worth_usd": decision["worth_usd"],
+        "arm": decision["candidate"],
+        "experiment": decision["experiment"],
+        "arm_share": decision["arm_share"],
         "drawn": decision["endpoint"],
         "candidates": [decision["endpoints"][i] for i in eligible],
         "probability": _numbers(decision["probability"], eligible),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
@@ -14,6 +14,7 @@ CONTROLS_MAX = 9
 its way untouched: a tenth more would be known from it, at many times the reading."""
 
 Side = Literal["canary", "control", "outside"]
+_UNITS = float(1 << 64)
 
 
 def unit(query: Query, key_id: UUID | None, salt: str) -> str:
@@ -38,10 +39,10 @@ class Shares:
     """
 
     canary: float
+    control: float = field(init=False)
 
-    @property
-    def control(self) -> float:
-        return min(1.0 - self.canary, CONTROLS_MAX * self.canary)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "control", min(1.0 - self.canary, CONTROLS_MAX * self.canary))
 
     @property
     def group(self) -> tuple[int, int]:
@@ -50,7 +51,7 @@ class Shares:
 
     def side(self, unit: str) -> Side:
         """Where a unit belongs."""
-        position = int(unit, 16) / 2**64
+        position = int(unit, 16) / _UNITS
         if position < self.canary:
             return "canary"
         return "control" if position >= 1.0 - self.control else "outside"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from router_gateway.core.errors import Conflict, NotFound, RequestError
+from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.candidates import Candidate, Candidates, Transition
 from router_gateway.lifecycle import states
 from router_gateway.lifecycle.homes import Homes
@@ -50,6 +51,7 @@ class Desk:
         *,
         policy: str,
         snapshot: str | None = None,
+        fit: Callable[[Snapshots], str] | None = None,
         changes: Mapping[str, Any] | None = None,
         margins: Mapping[str, Any] | None = None,
         author: str,
@@ -58,6 +60,7 @@ class Desk:
         """Register a candidate for the place of `policy`.
 
         snapshot : "knn@3" or "knn", copied so that nothing changes it; None = the policy that is live, as it learns
+        fit : fits a policy and saves it in the candidate's folder instead; the label of what it saved
         changes : of dial, rule and guard; what is not named is as live
         Raises RequestError naming the argument that is wrong.
         """
@@ -67,16 +70,19 @@ class Desk:
             known = ", ".join(sorted(self._policies))
             raise RequestError(f"`policy`: {policy!r} is not configured here; {known} are", param="policy")
         wanted = self._checked(changes or {})
-        if snapshot is None and not wanted:
+        if snapshot is not None and fit is not None:
+            raise RequestError("a candidate is a snapshot or is fitted, not both", param="snapshot")
+        if snapshot is None and fit is None and not wanted:
             raise RequestError("a candidate needs a snapshot or a change of dial, rule or guard", param="snapshot")
         own_margins = _margins(margins or {})
         base = self._live(policy)
         if name in {each.name for each in self.register.all()}:
             raise Conflict(f"a candidate {name!r} exists already", param="name")
+        label = None if snapshot is None else self.homes.adopt(name, snapshot)
         candidate = Candidate(
             name=name,
             policy=policy,
-            snapshot=None if snapshot is None else self.homes.adopt(name, snapshot),
+            snapshot=label if fit is None else fit(self.homes.of(name)),
             base=None if base is None else base.name,
             changes={**({} if base is None else base.changes), **wanted},
             margins=own_margins,

@@ -63,7 +63,9 @@ def test_a_bad_candidate_is_tried_taken_back_and_remembered(tmp_path, config):
 
     served = {True: set(), False: set()}
     with office:
-        assert eventually(lambda: any(p["name"] == "knn" for p in office.get("/policies").json()["data"]))
+        metrics = f"{gateway.base_url.removesuffix('/v1')}/metrics"
+        shown = 'router_canary_share{policy="knn"} 0.5'
+        assert eventually(lambda: shown in httpx.get(metrics, timeout=30, trust_env=False).text)
         for number in range(SESSIONS_MAX):
             answer = ask(gateway, hard, routing={"session_id": f"session {number}"})
             tried = answer.headers.get("x-router-candidate") == "thrifty"

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Table, delete, update
+from sqlalchemy.exc import DBAPIError
 
 from router_gateway.core.errors import Conflict, NotFound
 from router_gateway.core.ids import uuid7
@@ -17,6 +18,8 @@ from router_gateway.ledger.candidates import Candidate, Candidates, Transition
 from router_gateway.ledger.experiments import read_outcomes
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.ledger import Ledger
+from router_gateway.ledger.lifecycle_tables import candidates, transitions
+from router_gateway.ledger.retention import prune
 from router_gateway.ledger.shadows import ShadowRow, Shadows
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -124,8 +127,8 @@ class Lab:
             reason=reason,
             candidate="c" if canary else None,
             experiment=experiment,
-            arm_share=0.1 if canary else 0.9,
-            arm_unit=unit,
+            arm_share=None if experiment is None else 0.1 if canary else 0.9,
+            arm_unit=None if experiment is None else unit,
         )
         self.ledger.record_decision(query, decision, requested_model="auto", embedding=None)
         for number, (status, error, first_byte_ms) in enumerate(tries, start=1):
@@ -215,3 +218,23 @@ def test_a_shadow_is_summed_up(engine: Engine) -> None:
     assert found["expected_cost_usd"] == pytest.approx(1.5)
     assert found["live_expected_cost_usd"] == pytest.approx(3.0)
     assert found["latency_ms_max"] == 6.0
+
+
+@pytest.mark.parametrize("table", [candidates, transitions])
+def test_the_trail_cannot_be_changed(engine: Engine, table: Table) -> None:
+    Candidates(engine).add(candidate(), line(1))
+    for change in (delete(table), update(table).values(author="nobody")):
+        with pytest.raises(DBAPIError, match="append-only"), engine.begin() as connection:
+            connection.execute(change)
+
+
+def test_shadow_decisions_go_with_the_decision_they_shadowed(ledger: Ledger) -> None:
+    lab = Lab(ledger)
+    old = datetime.now(UTC) - timedelta(days=100)
+    query = lab.decide("u", OK, at=old)
+    assert ledger.drain()
+    shadows = Shadows(ledger.engine)
+    shadows.add([shadow(query_id=query.id), shadow(at=old), shadow(at=datetime.now(UTC))])
+    removed = prune(ledger.engine, datetime.now(UTC) - timedelta(days=90), pause_s=0)
+    assert removed.rows["shadow_decisions"] == 2
+    assert shadows.count("c") == 1

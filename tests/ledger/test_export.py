@@ -136,7 +136,7 @@ def test_one_row_per_attempt_with_everything_an_estimate_needs(ledger: Ledger, e
         "decision_id": str(query_id), "at": NOON.isoformat(), "attempt": 2, "status": 200, "policy": "knn@3",
         "rule": "epsilon_greedy", "worth_usd": 0.02, "drawn": "a", "propensity": 0.0, "candidates": ["a", "c"],
         "probability": [0.75, 0.25], "expected_cost_usd": [1e-6, 3e-6], "request_tokens": 7, "space": "space",
-        "vector": VECTOR.tolist(),
+        "vector": VECTOR.tolist(), "arm": None, "experiment": None, "arm_share": None,
     }  # fmt: skip
     differing = {name for name in COLUMNS if name != "session" and failed[name] != answered[name]}
     assert differing >= {"model", "score", "attempt", "status", "propensity", "input_tokens"}
