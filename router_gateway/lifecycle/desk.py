@@ -78,6 +78,7 @@ class Desk:
         base = self._live(policy)
         if name in {each.name for each in self.register.all()}:
             raise Conflict(f"a candidate {name!r} exists already", param="name")
+        self.homes.clear(name)
         label = None if snapshot is None else self.homes.adopt(name, snapshot)
         candidate = Candidate(
             name=name,

@@ -6,6 +6,7 @@ the configured policy was before. So a predecessor lies as it was when it was re
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from router_gateway.core.errors import RequestError, SnapshotMismatch
@@ -36,10 +37,12 @@ class Homes:
         if said and not (said.isascii() and said.isdigit()):
             raise RequestError(f"{snapshot!r} names no snapshot: say knn@3, or knn for the newest", param="snapshot")
         named, manifest = self._configured.load(name, int(said) if said else None)
-        home = self.of(candidate)
-        if home.newest(named.name) is None:
-            home.save(named, manifest.provenance)
+        self.of(candidate).save(named, manifest.provenance)
         return named.label
+
+    def clear(self, candidate: str) -> None:
+        """Remove what an attempt to draft it has left behind; for a name that is not registered."""
+        shutil.rmtree(self._root / _FOLDER / candidate, ignore_errors=True)
 
     def load(self, candidate: str, snapshot: str, space: str) -> tuple[NamedPolicy, Manifest]:
         """The newest snapshot of a candidate that was made from `snapshot`. Raises SnapshotMismatch, UnknownPolicy."""

@@ -144,7 +144,7 @@ class Rollout:
         splits: dict[str, Split] = {}
         shadows: dict[str, tuple[Router, ...]] = {}
         needed: set[str] = set()
-        self.failing.clear()
+        told, self.failing = self.failing, {}
         for policy in self.routers:
             rows = [row for row in standing if row.policy == policy]
             self._follow_live(policy, rows, candidates, needed)
@@ -155,6 +155,9 @@ class Rollout:
             in_shadow = [candidates[row.candidate] for row in rows if row.state == "shadow"]
             if routers := [r for each in in_shadow if (r := self._router(each, candidates, needed)) is not None]:
                 shadows[policy] = tuple(routers)
+        for name, why in self.failing.items():
+            if told.get(name) != why:  # it is tried again at every refresh, and told once
+                log.error("candidate %s does not serve here: %s", name, why)
         self._lines = {name: line for name, line in self._lines.items() if name in needed}
         self._splits = splits
         self.shadowing.watch(shadows)
@@ -212,7 +215,6 @@ class Rollout:
             line = self._line(candidate.policy, origin, candidates)
         except GatewayError as error:
             self.failing[candidate.name] = error.message
-            log.error("candidate %s does not serve here: %s", candidate.name, error.message)
             return None
         if origin is not None:
             needed.add(origin)

@@ -209,6 +209,20 @@ async def test_a_shadow_decides_everything_and_serves_nothing(office):
     assert await asyncio.to_thread(site.rollout.shadowing.drain) == 0, "nothing was served"
 
 
+async def test_a_draft_that_failed_leaves_nothing_that_the_next_one_could_mistake_for_its_own(office):
+    site, client = office
+    learned = experience(HashingEmbedder())
+    for version in (1, 2):
+        named = NamedPolicy(
+            name="best_on_average", version=version, policy=registry.create("best_on_average").fit(learned)
+        )
+        Snapshots(site.directory / "snapshots").save(named, Provenance.of(learned, created=learned_at()))
+    site.rollout.desk.homes.adopt("average", "best_on_average@1")
+    assert (await draft(client, "average", snapshot="best_on_average@2", changes={}))["snapshot"] == "best_on_average@2"
+    assert site.rollout.desk.homes.of("average").newest("best_on_average") == 2
+    assert len(site.rollout.desk.homes.of("average").list()) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "status", "param"),
     [
