@@ -5,7 +5,7 @@ import subprocess
 
 from router_gateway.ledger.tables import attempts, decisions, feedback
 from tests.e2e import process, quiz, world
-from tests.e2e.test_learning import policy_of
+from tests.e2e.test_learning import policy_of, say
 from tests.e2e.test_lifecycle import HASHING, ask, eventually
 
 LEARNING = {"interval_s": 0.1, "rows_min": 3, "settle_s": 0, "held_out_share": 0}
@@ -66,3 +66,39 @@ def test_a_newcomer_is_placed_while_the_gateway_serves(tmp_path):
         ).stdout
         [newcomer] = [line for line in shown.splitlines() if "newcomer" in line]
         assert "0.500" not in newcomer.split("│")[2]  # no longer what nobody knows anything of
+
+
+def test_a_newcomer_gets_its_share_until_it_is_known(tmp_path):
+    world.write_outcomes(tmp_path / "outcomes.jsonl")
+    with quiz.taking(0.7) as pupil:
+        pool = [world.endpoint(name, "replay") for name in world.PRICES]
+        pool.append(world.endpoint("newcomer", pupil.base_url))
+        newcomers = {"share": 0.5, "outcomes_min": 5, "refresh_s": 0.05}
+        quiet = {"enabled": False}  # the policy learns nothing here: what changes is the exploring alone
+        config = world.write_config(tmp_path, pool, newcomers=newcomers, learning=quiet, **HASHING)
+        gateway = process.start(tmp_path, "--config", str(config))
+        ledger = world.LedgerRows(f"sqlite:///{tmp_path}/state/ledger.db")
+        prompts = iter([each.prompt for each in world.recorded()])
+        explored, asked = [], 0
+        while len(explored) < 5 or len(explored) == asked:  # somebody else is to serve, too
+            answer, asked = ask(gateway, next(prompts)), asked + 1
+            if answer.headers["x-router-model"] == "newcomer":
+                explored.append(answer.headers["x-router-decision-id"])
+        ledger.decision(answer.headers["x-router-decision-id"])  # once it is there, so are those before
+        rows = {str(row["query_id"]): row for row in ledger.all(decisions)}
+        assert len(rows) == asked
+        assert {rows[id_]["propensity"] for id_ in explored} == {0.5}
+        assert {row["probability"][3] for row in rows.values()} == {0.5}
+        for id_ in explored:
+            say(gateway, "POST", "", decision_id=id_, verdict="good")
+        known = next(prompts)
+        assert eventually(lambda: _odds(gateway, ledger, known)[3] != 0.5, within_s=30)
+        assert sorted(_odds(gateway, ledger, known)) == [0.0, 0.0, 0.0, 1.0]  # the rule alone, which is greedy
+        assert gateway.stop() == 0
+        assert "Traceback" not in gateway.errors()
+
+
+def _odds(gateway, ledger, prompt):
+    """Each endpoint's probability in the decision behind an answer to `prompt`."""
+    decided, _ = ledger.decision(ask(gateway, prompt).headers["x-router-decision-id"])
+    return decided["probability"]
