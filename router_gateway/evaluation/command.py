@@ -200,7 +200,7 @@ def _spec(text: str) -> Spec:
     name, *settings = told.split(":")
     if cost and cost not in COST_KINDS:
         raise ConfigError([f"--policies {text}: costs are {' or '.join(COST_KINDS)}, not {cost!r}"])
-    preset = PRESETS.get(name, {})
+    preset = {} if name in registry.available() else PRESETS.get(name, {})  # a policy goes before its namesake
     chosen = preset.get("policy", {})
     name, cost = chosen.get("name", name), cost or preset.get("cost_model", "")
     params: dict[str, Any] = dict(chosen.get("params", {}))
@@ -212,7 +212,7 @@ def _spec(text: str) -> Spec:
             params[key] = json.loads(value)
         except ValueError:
             params[key] = value
-    return Spec(name=name, params=params, label=text, cost="learned" if cost in ("learned", "streaming") else "mean")
+    return Spec(name=name, params=params, label=text, cost="learned" if cost == "learned" else "mean")
 
 
 def _protocols(options: Options) -> list[str]:

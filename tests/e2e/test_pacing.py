@@ -67,8 +67,23 @@ def share(found, model):
     return sum(row["endpoint"] == model for row, _ in found) / len(found)
 
 
-def test_spend_follows_the_budget_while_feedback_teaches_and_over_a_kill(tmp_path, config):
-    gateway = process.start(tmp_path, "--config", str(config))
+@pytest.fixture
+def started(tmp_path, config):
+    """`started()`: a gateway, stopped at the latest when the test ends."""
+    running = []
+
+    def start(**options):
+        running.append(process.start(tmp_path, "--config", str(config), **options))
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        if gateway.process.poll() is None:
+            gateway.kill()
+
+
+def test_spend_follows_the_budget_while_feedback_teaches_and_over_a_kill(tmp_path, started):
+    gateway = started()
     serve(gateway, 2, as_recorded)
     assert eventually(lambda: metric(gateway, "router_pacing_spent_usd") > 0, within_s=30)
     dial = metric(gateway, "router_pacing_worth_usd")
@@ -79,10 +94,15 @@ def test_spend_follows_the_budget_while_feedback_teaches_and_over_a_kill(tmp_pat
     assert all(row["propensity"] == row["probability"][row["endpoints"].index(row["endpoint"])] for row, _ in first)
     assert sum(cost for _, cost in first) / len(first) == pytest.approx(USD, rel=0.25)
 
-    again = process.start(tmp_path, "--config", str(config))
+    again = started()
     assert metric(again, "router_pacing_worth_usd") == pytest.approx(dial, rel=1.0), "not where the file says: 0.02"
-    serve(again, 1, without_medium)
-    assert eventually(lambda: "answers of medium are no longer what they were" in again.errors(), within_s=30)
+
+    def noticed():
+        """How soon depends on how often medium is drawn, which is by chance."""
+        serve(again, 1, without_medium)
+        return "answers of medium are no longer what they were" in again.errors()
+
+    assert any(noticed() for _ in range(5))
     serve(again, 2, without_medium)
     second = rows(tmp_path)[len(first) :]
     assert share(second[-60:], "medium") < 0.5 * share(first[-60:], "medium")
@@ -93,23 +113,21 @@ def test_spend_follows_the_budget_while_feedback_teaches_and_over_a_kill(tmp_pat
     assert "Traceback" not in again.errors()
 
 
-def test_a_budget_per_hour_is_shared_through_the_ledger(tmp_path, config):
+def test_a_budget_per_hour_is_shared_through_the_ledger(tmp_path, started):
     environment = {"ROUTER_GATEWAY__PACING__PER": "hour", "ROUTER_GATEWAY__PACING__USD": "1.0"}
-    one, other = (process.start(tmp_path, "--config", str(config), environment=environment) for _ in range(2))
-    try:
-        serve(one, 1, as_recorded)
+    one, other = (started(environment=environment) for _ in range(2))
+    serve(one, 1, as_recorded)
 
-        def spent_by_both():
-            hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-            ledger = world.LedgerRows(f"sqlite:///{tmp_path}/state/ledger.db")
-            return sum(row["cost_nusd"] for row in ledger.all(attempts) if row["at"] >= hour) / 1e9
+    def spent_by_both():
+        hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        ledger = world.LedgerRows(f"sqlite:///{tmp_path}/state/ledger.db")
+        return sum(row["cost_nusd"] for row in ledger.all(attempts) if row["at"] >= hour) / 1e9
 
-        for gateway in (one, other):
-            assert eventually(
-                lambda gateway=gateway: (
-                    metric(gateway, "router_pacing_spent_usd") == pytest.approx(spent_by_both(), rel=1e-6, abs=1e-9)
-                ),
-                within_s=30,
-            )
-    finally:
-        assert one.stop() == other.stop() == 0
+    for gateway in (one, other):
+        assert eventually(
+            lambda gateway=gateway: (
+                metric(gateway, "router_pacing_spent_usd") == pytest.approx(spent_by_both(), rel=1e-6, abs=1e-9)
+            ),
+            within_s=30,
+        )
+    assert one.stop() == other.stop() == 0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from tests.e2e.upstream import USAGE
+from tests.e2e.upstream import BEHAVIOURS, USAGE
 from tests.e2e.world import PRICES
 
 TOOLS = [
@@ -56,7 +56,8 @@ def test_a_routed_answer_and_its_rows(site, client, difficulty, model):
     assert decision["embedding_space"].startswith("static/")
     assert len(np.frombuffer(decision["embedding"], dtype="<f2")) == 512
     assert decision["text"] is None, "prompts are kept only when asked for"
-    assert len(decision["endpoints"]) == len(decision["quality"]) == len(decision["eligible"]) == 9
+    pool = len(PRICES) + len(BEHAVIOURS)
+    assert len(decision["endpoints"]) == len(decision["quality"]) == len(decision["eligible"]) == pool
     (attempt,) = attempts
     assert (attempt["number"], attempt["endpoint"], attempt["status"], attempt["error"]) == (1, model, 200, None)
     assert (attempt["tokens_input"], attempt["tokens_output"]) == (tokens_input, tokens_output)

@@ -69,7 +69,7 @@ def test_who_loses_the_lease_while_learning_saves_nothing(ledger, saved):
     enrolled(saved, "knn")
     learner, live = school(ledger.engine, saved, "knn")
     rate(ledger, 30, seed=7)
-    learner._pupils[0].still_ours = lambda: False
+    learner._pupils["knn"].still_ours = lambda: False
     assert learner.step() == {"knn": "outpaced"}
     assert Snapshots(saved).newest("knn") == live["knn"].current().version == 1
 
@@ -137,14 +137,14 @@ def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_doubles_nothing(ledger
 def test_the_thread_learns_by_itself_and_outlives_a_failing_step(ledger, saved, caplog):
     enrolled(saved, "knn")
     learner, live = school(ledger.engine, saved, "knn", interval_s=0.05, rows_max=10)
-    read, failures = learner._pupils[0].lessons.read, iter([LedgerUnavailable("away"), ZeroDivisionError("secret")])
+    read, failures = learner._pupils["knn"].lessons.read, iter([LedgerUnavailable("away"), ZeroDivisionError("secret")])
 
     def failing(*args, **options):
         for error in failures:
             raise error
         return read(*args, **options)
 
-    learner._pupils[0].lessons.read = failing
+    learner._pupils["knn"].lessons.read = failing
     rate(ledger, 35, seed=7)
     deadline = time.monotonic() + 60
     with caplog.at_level(logging.ERROR), learner.running():

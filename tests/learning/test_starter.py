@@ -82,7 +82,7 @@ def test_harder_looking_queries_gain_more_from_an_abler_endpoint(prior):
 
 def test_a_declared_ability_is_worth_fifty_answers(prior):
     """As many answers that disagree move the estimate half way to what they say."""
-    started = registry.create("bandit", {"gamma": 1.0}).start(prior.prior({"a": 0.7}))
+    started = registry.create("bandit", {"gamma": 1.0, "alarm_outcomes": 0}).start(prior.prior({"a": 0.7}))
     typical = prior.prior({"a": 0.7}).queries
     scores = started.score(typical)
     assert scores.quality.mean() == pytest.approx(0.7, abs=0.01)
