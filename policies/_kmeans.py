@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from router_gateway.core.types import Floats, Ints
@@ -22,6 +21,8 @@ def centroids(embedding: Floats, *, clusters: int, seed: int) -> Floats:
     1998, "Refining initial points for k-means clustering"). On one thread: sums of several threads are added in the
     order in which they finish, and their last bits with them.
     """
+    from sklearn.cluster import KMeans  # only fitting needs it: a hundred megabytes, and a second of import
+
     width = embedding.shape[1]
     points = np.ascontiguousarray(embedding[_evenly(len(embedding), ROWS_MAX)], dtype=np.float32)
     count = min(clusters, _distinct(points))

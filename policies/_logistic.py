@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from router_gateway.core.types import Floats, Ints
@@ -37,6 +36,8 @@ class Logistic:
         classes = int(label.max()) + 1 if len(label) else 1
         if classes == 1:
             return cls(slope=np.zeros((embedding.shape[1], 1)), intercept=np.zeros(1))
+        from sklearn.linear_model import LogisticRegression  # only fitting needs it
+
         regression = LogisticRegression(C=1.0 / penalty, tol=_TOLERANCE, max_iter=_STEPS_MAX)
         with threadpool_limits(limits=1):  # several threads would add in the order in which they finish
             regression.fit(embedding.astype(np.float32), label)

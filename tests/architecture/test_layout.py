@@ -62,6 +62,21 @@ def test_the_cli_starts_light():
     assert [name for name in HEAVY if name in loaded] == []
 
 
+def test_what_only_fitting_needs_is_not_loaded_to_serve():
+    """Naming a policy imports it; a gateway that finds its snapshot never fits. scikit-learn brings pandas along."""
+    code = """
+import json, sys
+from importlib.metadata import entry_points
+for policy in entry_points(group="router_gateway.policies"):
+    policy.load()
+import router_gateway.wiring
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = json.loads(python(code))
+    assert "policies.clusters" in loaded
+    assert [name for name in ("sklearn", "scipy", "pandas", "pyarrow", "joblib", "torch") if name in loaded] == []
+
+
 @pytest.mark.parametrize("name", HEAVY)
 def test_the_heavy_libraries_are_installed(name: str):
     """Otherwise the test above could not fail."""
