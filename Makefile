@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean lifecycle
+.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench request-path real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ coldstart: $(VENV)/.installed ## Judge a new installation that knows its endpoin
 
 preference-conditioned: $(VENV)/.installed ## Compare a router trained for all prices with quality minus price
 	@$(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)
+
+request-path: $(VENV)/.installed ## Where a request's processor time goes, stage by stage
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/request_path.py $(ARGS)
 
 bench: $(VENV)/.installed ## Measure speed beside other proxies, a quarter of an hour (installs them, pinned, into the cache)
 	@PYTHONPATH=benchmarks $(BIN)/python -P -m performance \
