@@ -114,7 +114,7 @@ preference-conditioned: $(VENV)/.installed ## Compare a router trained for all p
 request-path: $(VENV)/.installed ## Where a request's processor time goes, stage by stage
 	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/request_path.py $(ARGS)
 
-bench: $(VENV)/.installed ## Measure speed beside other proxies, a quarter of an hour (installs them, pinned, into the cache)
+bench: $(VENV)/.installed ## Measure speed beside other proxies, about eight minutes (installs them, pinned, into the cache)
 	@PYTHONPATH=benchmarks $(BIN)/python -P -m performance \
 	  $(if $(ARGS),,--to docs/results/performance.json --page docs/performance.md) $(ARGS)
 

@@ -1,6 +1,6 @@
 """`make bench`: starts everyone, measures in turn, writes docs/results/performance.json and docs/performance.md.
 
-Everything takes about a quarter of an hour; `make bench ARGS="--only http --rounds 2 --seconds 1"` looks quickly, and
+Everything takes about eight minutes; `make bench ARGS="--only http --rounds 2 --seconds 1"` looks quickly, and
 `make bench ARGS="--contenders direct,floor,routed,pinned"` leaves the peers out.
 """
 
