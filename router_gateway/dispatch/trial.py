@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -40,6 +41,7 @@ class Trial:
         self._at = datetime.now(UTC)
         self._loop = asyncio.get_running_loop()
         self._started_s = self._loop.time()
+        self._began = time.perf_counter()  # the loop counts whole milliseconds, and not all of them
         self._first_byte_ms: float | None = None
 
     @property
@@ -132,7 +134,7 @@ class Trial:
         return self._deadline_s is not None and self._loop.time() >= self._deadline_s
 
     def _elapsed_ms(self) -> float:
-        return (self._loop.time() - self._started_s) * 1000
+        return (time.perf_counter() - self._began) * 1000
 
 
 def _owes(error: BaseException | str | None, tokens_output: int) -> bool:
