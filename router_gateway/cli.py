@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import (
+from router_gateway.core.errors import GatewayError
+from router_gateway.verbs import (
     auditing,
     budgeting,
     evaluating,
@@ -24,7 +25,6 @@ from router_gateway import (
     training,
     tuning,
 )
-from router_gateway.core.errors import GatewayError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,7 +68,7 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
-    from router_gateway.serving import serve as run
+    from router_gateway.verbs.serving import serve as run
 
     run(_load(config, demo), source=_source(config, demo), progress=_progress)
 
@@ -76,7 +76,7 @@ def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
 @app.command(hidden=True)
 def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, hit_log: Path | None = None) -> None:
     """Serve recorded outcomes on an inherited socket; `serve` starts this."""
-    from router_gateway.serving import serve_replay
+    from router_gateway.verbs.serving import serve_replay
 
     serve_replay(_load(config, demo), fd=fd, hit_log=hit_log)
 
@@ -84,7 +84,7 @@ def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, 
 @app.command()
 def check(config: ConfigOption = None, demo: DemoOption = False) -> None:
     """Check configuration, policies, keys, encoder and database; changes nothing."""
-    from router_gateway.checking import run_checks
+    from router_gateway.verbs.checking import run_checks
 
     failed = False
     for result in run_checks(_load(config, demo)):
@@ -104,7 +104,7 @@ def explain(
     """Show scores, prices, probabilities and choice for a prompt; nothing is called or written."""
     from rich.console import Console
 
-    from router_gateway.checking import explain_prompt
+    from router_gateway.verbs.checking import explain_prompt
 
     decision, switches = explain_prompt(
         _load(config, demo), prompt, policy=policy, worth_usd=worth_usd, progress=_progress

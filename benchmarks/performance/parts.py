@@ -17,7 +17,12 @@ from performance.machine import Cores, has_mapped, pinned
 Say = Callable[[str], None]
 
 _BENCHMARKS = Path(__file__).parents[1]
-_IMPORTS = ("router_gateway.cli", "router_gateway.serving", "router_gateway.api.app", "router_gateway.ledger.ledger")
+_IMPORTS = (
+    "router_gateway.cli",
+    "router_gateway.verbs.serving",
+    "router_gateway.api.app",
+    "router_gateway.ledger.ledger",
+)
 _S_MAX = 900.0
 _HEAVY = ("libtorch", "onnxruntime", "faiss", "litellm")
 

@@ -9,9 +9,9 @@ import pytest
 from router_gateway import cli
 from router_gateway.core.errors import RequestError
 from router_gateway.learning.snapshots import Snapshots
-from router_gateway.releasing import _margin
+from router_gateway.verbs.releasing import _margin
 from tests.e2e import world
-from tests.test_budgeting import CONFIG
+from tests.verbs.test_budgeting import CONFIG
 
 
 @pytest.fixture

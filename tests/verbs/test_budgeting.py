@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from router_gateway import cli
-from router_gateway.budgeting import parse_usd
 from router_gateway.core.errors import RequestError
+from router_gateway.verbs.budgeting import parse_usd
 
 CONFIG = """
 state_dir: {state}

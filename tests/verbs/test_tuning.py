@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from router_gateway import cli
-from router_gateway.tuning import NOT_CERTIFIED
+from router_gateway.verbs.tuning import NOT_CERTIFIED
 
 CONFIG = """
 embedder: {kind: hashing}

@@ -8,7 +8,7 @@ import pytest
 
 from router_gateway import cli
 from router_gateway.ledger.ledger import Ledger
-from router_gateway.pruning import parse_age
+from router_gateway.verbs.pruning import parse_age
 from tests.ledger.test_ledger import a_decision, a_query, an_attempt
 
 CONFIG = """

@@ -9,10 +9,10 @@ import yaml
 
 from router_gateway import config
 from router_gateway.brain import Brain, build_endpoints
-from router_gateway.checking import explain_prompt
 from router_gateway.core.errors import NotFitted, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.evaluation.replay import query_of
+from router_gateway.verbs.checking import explain_prompt
 
 WRAPPED = (
     "<system-reminder>Be careful with the files of this project.</system-reminder>What is the capital of Australia?"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from router_gateway import appraising
-from router_gateway.budgeting import ConfigFile, Demo, parse_usd
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.money import NUSD_PER_USD
+from router_gateway.verbs import appraising
+from router_gateway.verbs.budgeting import ConfigFile, Demo, parse_usd
 
 if TYPE_CHECKING:
     from router_gateway.config import Config
@@ -54,7 +54,7 @@ def verbs(source: Source) -> typer.Typer:
     def report(context: typer.Context, by: By = "endpoint", config: ConfigFile = None, demo: Demo = False) -> None:
         """Spend, quality and latency from the ledger."""
         if context.invoked_subcommand is None:
-            from router_gateway.checking import report_rows
+            from router_gateway.verbs.checking import report_rows
 
             columns, rows = report_rows(_load(source, config, demo), by)
             _print_table(f"Ledger by {by}", columns, rows)

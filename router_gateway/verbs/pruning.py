@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from router_gateway.budgeting import ConfigFile, Demo, database_of
 from router_gateway.core.errors import RequestError
+from router_gateway.verbs.budgeting import ConfigFile, Demo, database_of
 
 if TYPE_CHECKING:
     from router_gateway.ledger.retention import Removed

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from router_gateway.core.errors import ConfigError
-from router_gateway.serving import _listening, _Server
+from router_gateway.verbs.serving import _listening, _Server
 
 
 def server_of(app, announce):
