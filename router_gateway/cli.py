@@ -74,6 +74,24 @@ def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
 
 
 @app.command(hidden=True)
+def worker(
+    config: ConfigOption = None,
+    demo: DemoOption = False,
+    fd: int = -1,
+    ready_fd: int = -1,
+    index: int = 0,
+    counts: Path = Path("."),
+    replay_url: str | None = None,
+) -> None:
+    """Answer on an inherited socket beside other workers; `serve` starts these."""
+    from router_gateway.verbs.serving import serve_worker
+    from router_gateway.verbs.workers import Worker
+
+    own = Worker(fd=fd, ready_fd=ready_fd, index=index, counts=counts, replay_url=replay_url)
+    serve_worker(_load(config, demo), own, progress=_progress)
+
+
+@app.command(hidden=True)
 def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, hit_log: Path | None = None) -> None:
     """Serve recorded outcomes on an inherited socket; `serve` starts this."""
     from router_gateway.verbs.serving import serve_replay

@@ -42,6 +42,7 @@ class Server(_Section):
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64)
     body_bytes_max: int = Field(20 * 1024 * 1024, ge=1024)
     routing_deadline_ms: PositiveFloat = 1_000.0
     stream_ping_s: PositiveFloat = 15.0

@@ -161,12 +161,18 @@ class Built:
     rollout: Rollout
 
 
-def build(config: Config, *, replay_url: str | None, progress: Progress) -> Built:
-    """Everything that `serve` serves."""
+def build(
+    config: Config, *, replay_url: str | None, progress: Progress, side_by_side: tuple[Path, int] | None = None
+) -> Built:
+    """Everything that `serve` serves.
+
+    `side_by_side` is for one of several workers: where all of them keep their metrics, and the number of this one.
+    """
     from router_gateway.api.app import create_app
     from router_gateway.api.auth import Authenticator
     from router_gateway.api.metrics import PrometheusMeter
     from router_gateway.api.parts import Parts
+    from router_gateway.api.siblings import Siblings
     from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.estimating import Estimates
@@ -205,6 +211,7 @@ def build(config: Config, *, replay_url: str | None, progress: Progress) -> Buil
         grader=Grader.of(gateway, FallbackDispatcher(pool, upstreams), config.judging),
         auth=Authenticator(find=keys.find),
         meter=meter,
+        siblings=None if side_by_side is None else Siblings.beside(meter.text, *side_by_side),
         ready=lambda: [] if ledger.ready() else ["ledger"],
         estimates=Estimates(config),
         body_bytes_max=config.server.body_bytes_max,

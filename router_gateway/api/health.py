@@ -30,5 +30,7 @@ async def healthy(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """Prometheus exposition."""
-    return Response(parts_of(request).meter.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+    """Prometheus exposition, of all workers where there are several."""
+    parts = parts_of(request)
+    text = parts.meter.text() if parts.siblings is None else await asyncio.to_thread(parts.siblings.text)
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})

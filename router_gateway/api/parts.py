@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from router_gateway.api.auth import Authenticator
 from router_gateway.api.metrics import PrometheusMeter
+from router_gateway.api.siblings import Siblings
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
 from router_gateway.core.types import FeedbackSource
@@ -40,13 +41,14 @@ class Estimating(Protocol):
 class Parts:
     """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets.
 
-    `truth` are the sources of feedback that judges are measured against.
+    `truth` are the sources of feedback that judges are measured against; `siblings` are the other workers, if any.
     """
 
     gateway: Gateway
     grader: Grader
     auth: Authenticator
     meter: PrometheusMeter
+    siblings: Siblings | None = None
     ready: Callable[[], list[str]]
     estimates: Estimating
     body_bytes_max: int

@@ -1,4 +1,4 @@
-"""Processes and sockets: the gateway under uvicorn, the replay endpoints beside it, one Ctrl-C for both."""
+"""Processes and sockets: the gateway under uvicorn, the replay endpoints beside it, one Ctrl-C for all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +21,8 @@ from router_gateway.brain import Progress
 from router_gateway.config import Config
 from router_gateway.core.errors import ConfigError
 from router_gateway.dispatch.endpoints import REPLAY
+from router_gateway.verbs import workers
+from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE = "demo.key"
@@ -33,22 +34,66 @@ _REPLAY_START_S_MAX = 120.0
 def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
     """Run until Ctrl-C or SIGTERM; requests in flight are finished and the ledger is written.
 
-    `source` is the file that `config` came from (None: the demo), for the replay process to read as well.
+    `source` is the file that `config` came from (None: the demo), for processes beside this one to read as well.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does, clean-up included
+    _take_signals()
     with ExitStack() as stack:
         listener = stack.enter_context(_listening(config.server.host, config.server.port))
         replay_url = None
         if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):
             replay_url = stack.enter_context(_replay_process(source))
-        built = build(config, replay_url=replay_url, progress=progress)
+        if config.server.workers > 1:
+            workers.supervise(config, listener, source=source, replay_url=replay_url)
+        else:
+            _serve(config, listener, replay_url=replay_url, progress=progress, announces=True)
+        print("stopped", file=sys.stderr)
+
+
+def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
+    """Answer on the inherited socket beside other workers until the parent is gone or says so."""
+    _take_signals()
+    _end_with_parent()
+    listener = socket.socket(fileno=worker.fd)
+    _serve(
+        config,
+        listener,
+        replay_url=worker.replay_url,
+        progress=progress,
+        announces=worker.index == 0,
+        worker=worker,
+    )
+
+
+def _take_signals() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does, clean-up included
+
+
+def _serve(
+    config: Config,
+    listener: socket.socket,
+    *,
+    replay_url: str | None,
+    progress: Progress,
+    announces: bool,
+    worker: Worker | None = None,
+) -> None:
+    side_by_side = None if worker is None else (worker.counts, worker.index)
+    with ExitStack() as stack:
+        built = build(config, replay_url=replay_url, progress=progress, side_by_side=side_by_side)
         base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
-        announce = partial(_announce, config, base_url, _first_key(config, built))
+        key = _first_key(config, built) if announces else None
         _settle_garbage_collector()
         sys.setswitchinterval(_SWITCH_S)
         if replay_url is not None:
             _wait_for_replay(replay_url)
+
+        def announce() -> None:
+            if announces:
+                _announce(config, base_url, key)
+            if worker is not None:
+                worker.say_ready()
+
         server = _Server(
             uvicorn.Config(
                 built.app,
@@ -56,7 +101,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,  # nothing here depends on where a client says it is
-                timeout_graceful_shutdown=30,
+                timeout_graceful_shutdown=GRACE_S,
             ),
             announce,
         )
@@ -65,7 +110,6 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
         stack.enter_context(built.rollout.running())
         with suppress(KeyboardInterrupt):  # uvicorn raises it again when it has shut down
             server.run(sockets=[listener])
-        print("stopped", file=sys.stderr)
 
 
 def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
