@@ -22,7 +22,7 @@ from router_gateway.core.types import Floats
 from router_gateway.evaluation.comparison import compare, table
 from router_gateway.evaluation.packaged import read_paretobandit
 from router_gateway.evaluation.traffic import Sent, chosen_endpoints, send_all
-from router_gateway.wiring import open_keys
+from router_gateway.opening import open_keys
 
 _FEEDBACK_AT_ONCE = 8
 

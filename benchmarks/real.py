@@ -42,9 +42,9 @@ from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.comparison import compare, table
 from router_gateway.evaluation.replay import route_offline
 from router_gateway.evaluation.traffic import Sent, chosen_endpoints, send_all
+from router_gateway.opening import database
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
-from router_gateway.wiring import database
 
 _POLICY = {"name": "knn", "params": {}}
 _FOLDS = 5

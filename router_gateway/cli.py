@@ -196,7 +196,7 @@ def export_ledger(
     """Write decisions and their outcomes to a file that `evaluate` reads; prompts only where they are stored."""
     from router_gateway.ledger.export import export
     from router_gateway.ledger.outcome_rows import Wanted
-    from router_gateway.wiring import database
+    from router_gateway.opening import database
 
     start, end = (instant and instant.replace(tzinfo=UTC) for instant in (since, until))
     with database(_load(config, demo)) as engine:
@@ -214,7 +214,7 @@ def create_key(
     demo: DemoOption = False,
 ) -> None:
     """Make an API key and print it: this once, only its hash is stored."""
-    from router_gateway.wiring import open_keys
+    from router_gateway.opening import open_keys
 
     with open_keys(_load(config, demo)) as keys:
         typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ()), admin=admin))
@@ -225,7 +225,7 @@ def list_keys(config: ConfigOption = None, demo: DemoOption = False) -> None:
     """List the keys that are valid now."""
     from rich.console import Console
 
-    from router_gateway.wiring import open_keys
+    from router_gateway.opening import open_keys
 
     with open_keys(_load(config, demo)) as keys:
         rows = [
@@ -248,7 +248,7 @@ def revoke_key(
     demo: DemoOption = False,
 ) -> None:
     """Revoke a key; running gateways notice within seconds."""
-    from router_gateway.wiring import open_keys
+    from router_gateway.opening import open_keys
 
     with open_keys(_load(config, demo)) as keys:
         keys.revoke(prefix.removesuffix("…"))

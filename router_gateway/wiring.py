@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router_gateway.brain import Brain, Progress, build_endpoints, build_rule, check_changes
+from router_gateway.brain import Brain, Progress, build_endpoints, build_rule
 from router_gateway.config import Config, api_keys
 from router_gateway.core.errors import PolicyError
 from router_gateway.core.judgement import JUDGING_TENANT
@@ -21,6 +19,7 @@ from router_gateway.core.money import NUSD_PER_USD
 from router_gateway.core.protocols import AsksRouteModel
 from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.learning.live import LivePolicy
+from router_gateway.opening import open_ledger, open_rollout
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.streaming_cost import LearnedCost, StreamingLengthCost
@@ -28,10 +27,11 @@ from router_gateway.routing.streaming_cost import LearnedCost, StreamingLengthCo
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.dispatch.route_model import RouteModel
     from router_gateway.dispatch.upstream import Upstream
     from router_gateway.embedding.batcher import Batcher
-    from router_gateway.gateway import Gateway
+    from router_gateway.gateway import Gateway, Meter
     from router_gateway.learning.keepsake import Keepsake
     from router_gateway.learning.learner import Learner
     from router_gateway.ledger.budget_keeper import BudgetKeeper
@@ -39,29 +39,10 @@ if TYPE_CHECKING:
     from router_gateway.ledger.ledger import Ledger
     from router_gateway.ledger.newcomers import NewcomerWatch
     from router_gateway.ledger.pace_keeper import PaceKeeper
-    from router_gateway.lifecycle.desk import Desk
-    from router_gateway.lifecycle.judge import Judge
     from router_gateway.lifecycle.rollout import Rollout
     from router_gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
-
-
-def open_ledger(config: Config) -> Ledger:
-    """Migrate the database and open the ledger on it."""
-    from router_gateway.ledger.engine import migrate
-    from router_gateway.ledger.ledger import Ledger
-
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    migrate(config.ledger_url)
-    return Ledger.open(
-        config.ledger_url,
-        directory=config.state_dir / "journal",
-        journal_bytes_max=config.ledger.journal_bytes_max,
-        store_text=config.ledger.store_text,
-        sync_interval_ms=config.ledger.sync_interval_ms,
-        disk_free_bytes_min=config.ledger.disk_free_bytes_min,
-    )
 
 
 def build_route_models(live: Mapping[str, LivePolicy]) -> dict[str, RouteModel]:
@@ -71,83 +52,6 @@ def build_route_models(live: Mapping[str, LivePolicy]) -> dict[str, RouteModel]:
     policies = ((name, policy.current().policy) for name, policy in live.items())
     asked = {name: policy.question for name, policy in policies if isinstance(policy, AsksRouteModel)}
     return {name: RouteModel.hosted(question, os.environ) for name, question in asked.items() if question}
-
-
-@contextmanager
-def database(config: Config) -> Iterator[Any]:
-    """The ledger's database as it is (an engine of ledger/), for as long as the context lasts."""
-    from router_gateway.ledger.engine import open_engine
-
-    engine = open_engine(config.ledger_url)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def open_keys(config: Config) -> Iterator[Keys]:
-    """The register of API keys, on a migrated database."""
-    from router_gateway.ledger.engine import migrate
-    from router_gateway.ledger.keys import Keys
-
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    migrate(config.ledger_url)
-    with database(config) as engine:
-        yield Keys(engine)
-
-
-def open_desk(config: Config, engine: Any) -> Desk:
-    """Where candidates are moved, on the ledger's database (an engine of ledger/)."""
-    from router_gateway.ledger.candidates import Candidates
-    from router_gateway.lifecycle.desk import Desk
-    from router_gateway.lifecycle.homes import Homes
-
-    return Desk(
-        Candidates(engine),
-        Homes(config.snapshots_dir),
-        config.lifecycle,
-        policies=[choice.name for choice in config.policies],
-        checked=check_changes,
-    )
-
-
-def open_judge(desk: Desk, engine: Any) -> Judge:
-    """Who compares canaries with live traffic, from the ledger's database."""
-    from router_gateway.ledger.experiments import read_outcomes
-    from router_gateway.ledger.leases import Lease
-    from router_gateway.lifecycle.evidence import trial_of
-    from router_gateway.lifecycle.judge import LEASE, Judge
-
-    return Judge(
-        desk,
-        read=lambda experiment, since, rows_max: trial_of(read_outcomes(engine, experiment, since, rows_max)),
-        held=Lease(engine, LEASE).held,
-    )
-
-
-def open_rollout(brain: Brain, engine: Any, routers: dict[str, Router], learner: Learner) -> Rollout:
-    """Who serves which candidate, as the ledger's database has it now; `routers` and `learner` follow."""
-    from router_gateway.ledger.shadows import Shadows
-    from router_gateway.lifecycle.rollout import Line, Rollout
-    from router_gateway.lifecycle.shadowing import Shadowing
-
-    def teach(policy: str, line: Line) -> None:
-        params = {} if line.manifest is None else line.manifest.params
-        taught = brain.unfitted_as_configured if line.manifest is None else partial(brain.unfitted, params=params)
-        learner.reassign(policy, line.live, line.snapshots or brain.snapshots, taught)
-
-    desk = open_desk(brain.config, engine)
-    rollout = Rollout(
-        routers=routers,
-        desk=desk,
-        judge=open_judge(desk, engine),
-        workshop=brain,
-        shadowing=Shadowing(Shadows(engine), rows_max=brain.config.lifecycle.shadow_rows_max),
-        teach=teach,
-    )
-    rollout.refresh()
-    return rollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +80,6 @@ def build(
     from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
     from router_gateway.estimating import Estimates
-    from router_gateway.gateway import Gateway
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
 
@@ -188,22 +91,14 @@ def build(
     pool = {endpoint.name: endpoint for endpoint in brain.endpoints}
     routers, learner = brain.routers(), brain.learner(ledger.engine)
     rollout = open_rollout(brain, ledger.engine, routers, learner)
-    gateway = Gateway(
-        route_models=build_route_models(brain.live),
-        routers=routers,
-        rollout=rollout,
-        default_policy=config.policy.name,
-        batcher=_batcher(brain),
-        dispatcher=FallbackDispatcher(pool, upstreams),
-        ledger=ledger,
-        cost=brain.cost,
+    gateway = _gateway(
+        brain,
+        ledger,
         meter=meter,
-        routing_deadline_ms=config.server.routing_deadline_ms,
-        learns_output_tokens=config.learn_output_tokens,
-        budgets=_open_budgets(config, ledger, pool),
+        rollout=rollout,
+        routers=routers,
         newcomers=newcomers,
-        pacer=_open_pacer(config, ledger, brain.live),
-        keepsake=_kept(config, brain.cost),
+        dispatcher=FallbackDispatcher(pool, upstreams),
     )
     keys = Keys(ledger.engine)
     parts = Parts(
@@ -225,6 +120,39 @@ def build(
     )
     watch(meter, gateway, brain.embedder, learner, parts.grader)
     return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner, rollout=rollout)
+
+
+def _gateway(
+    brain: Brain,
+    ledger: Ledger,
+    *,
+    meter: Meter,
+    rollout: Rollout,
+    routers: dict[str, Router],
+    newcomers: NewcomerWatch | None,
+    dispatcher: FallbackDispatcher,
+) -> Gateway:
+    """The straight line, from its parts."""
+    from router_gateway.gateway import Gateway
+
+    config = brain.config
+    return Gateway(
+        route_models=build_route_models(brain.live),
+        routers=routers,
+        rollout=rollout,
+        default_policy=config.policy.name,
+        batcher=_batcher(brain),
+        dispatcher=dispatcher,
+        ledger=ledger,
+        cost=brain.cost,
+        meter=meter,
+        routing_deadline_ms=config.server.routing_deadline_ms,
+        learns_output_tokens=config.learn_output_tokens,
+        budgets=_open_budgets(config, ledger, {endpoint.name: endpoint for endpoint in brain.endpoints}),
+        newcomers=newcomers,
+        pacer=_open_pacer(config, ledger, brain.live),
+        keepsake=_kept(config, brain.cost),
+    )
 
 
 def _upstreams(config: Config) -> tuple[Mapping[WireProtocol, Upstream], Callable[[], Awaitable[None]]]:

@@ -37,7 +37,7 @@ def command(source: Callable[[Path | None, bool], Path | None]) -> Callable[...,
         from router_gateway import config as configuration
         from router_gateway.evaluation.judge_bias import report_of
         from router_gateway.ledger.engine import migrate
-        from router_gateway.wiring import database
+        from router_gateway.opening import database
 
         loaded = configuration.load(source(config, demo))
         loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -103,7 +103,7 @@ def database_of(source: Path | None) -> Iterator[Any]:
     """The migrated database of a configuration."""
     from router_gateway import config as configuration
     from router_gateway.ledger.engine import migrate
-    from router_gateway.wiring import database
+    from router_gateway.opening import database
 
     loaded = configuration.load(source)
     loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -15,8 +15,8 @@ from router_gateway.core.ids import uuid7
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision, Preferences
 from router_gateway.dispatch.endpoints import REPLAY
+from router_gateway.opening import database
 from router_gateway.routing.explain import Switch, switch_prices
-from router_gateway.wiring import database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

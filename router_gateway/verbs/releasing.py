@@ -222,7 +222,7 @@ def _office(source: Path | None) -> Iterator[Office]:
     from router_gateway import config as configuration
     from router_gateway.ledger.engine import migrate
     from router_gateway.ledger.shadows import Shadows
-    from router_gateway.wiring import database, open_desk, open_judge
+    from router_gateway.opening import database, open_desk, open_judge
 
     loaded = configuration.load(source)
     loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -150,7 +150,7 @@ def _load(source: Source, config: Path | None, demo: bool) -> Config:
 def _ledger_of(config: Config) -> Iterator[Any]:
     """The database of a configuration as it is. Raises GatewayError where there is no current ledger."""
     from router_gateway.ledger.engine import schema_is_current
-    from router_gateway.wiring import database
+    from router_gateway.opening import database
 
     with database(config) as engine:
         if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists():

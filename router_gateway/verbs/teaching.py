@@ -35,7 +35,7 @@ def command(progress: Progress, source: Callable[[Path | None, bool], Path | Non
         from router_gateway import config as configuration
         from router_gateway.brain import Brain, build_endpoints
         from router_gateway.ledger.engine import migrate
-        from router_gateway.wiring import database, open_rollout
+        from router_gateway.opening import database, open_rollout
 
         loaded = configuration.load(source(config, demo))
         loaded.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

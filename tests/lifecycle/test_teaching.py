@@ -11,7 +11,7 @@ from router_gateway.brain import Brain, build_endpoints
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Attempt, Feedback, Query
 from router_gateway.ledger.ledger import Ledger
-from router_gateway.wiring import open_rollout
+from router_gateway.opening import open_rollout
 from tests.databases import migrated_sqlite
 from tests.e2e import world
 
