@@ -37,8 +37,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-run: $(VENV)/.installed ## Start the gateway: gateway.yaml if there is one, else the demo (CONFIG=file to choose)
-	@exec $(BIN)/router-gateway serve $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
+run: $(VENV)/.installed ## Start the gateway and its dashboard: gateway.yaml if there is one, else the demo (CONFIG=file to choose)
+	@exec $(BIN)/router-gateway serve --dashboard $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests (PostgreSQL tests skip, and say so, where there is no server)
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)

@@ -21,6 +21,7 @@ from router_gateway.verbs import (
     pruning,
     releasing,
     reporting,
+    showing,
     teaching,
     training,
     tuning,
@@ -66,11 +67,11 @@ def main() -> None:
 
 
 @app.command()
-def serve(config: ConfigOption = None, demo: DemoOption = False) -> None:
+def serve(config: ConfigOption = None, demo: DemoOption = False, dashboard: showing.Beside = None) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
     from router_gateway.verbs.serving import serve as run
 
-    run(_load(config, demo), source=_source(config, demo), progress=_progress)
+    run(_load(config, demo), source=_source(config, demo), progress=_progress, dashboard=dashboard)
 
 
 @app.command(hidden=True)
@@ -82,12 +83,13 @@ def worker(
     index: int = 0,
     counts: Path = Path("."),
     replay_url: str | None = None,
+    dashboard: str | None = None,
 ) -> None:
     """Answer on an inherited socket beside other workers; `serve` starts these."""
     from router_gateway.verbs.serving import serve_worker
     from router_gateway.verbs.workers import Worker
 
-    own = Worker(fd=fd, ready_fd=ready_fd, index=index, counts=counts, replay_url=replay_url)
+    own = Worker(fd=fd, ready_fd=ready_fd, index=index, counts=counts, replay_url=replay_url, dashboard=dashboard)
     serve_worker(_load(config, demo), own, progress=_progress)
 
 
@@ -327,6 +329,7 @@ def _type_of(schema: dict[str, Any]) -> str:
 
 app.command("audit")(auditing.audit_command(_source))
 app.command("forecast")(auditing.forecast_command(_source))
+app.command("dashboard")(showing.command())
 app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))

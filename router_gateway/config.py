@@ -141,6 +141,14 @@ class Dispatch(_Section):
     drop_params: bool = False
 
 
+class Dashboard(_Section):
+    """The pages for people, in a process of their own beside `serve` (docs/dashboard.md)."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(8081, ge=0, le=65535)
+
+
 class Config(BaseSettings):
     """The whole configuration; `load` is the way to make one."""
 
@@ -167,6 +175,7 @@ class Config(BaseSettings):
     newcomers: NewcomerSettings | None = None
     judging: Judging = Judging()
     lifecycle: Lifecycle = Lifecycle()
+    dashboard: Dashboard = Dashboard()
     replay: Replay | None = None
     default_endpoint: str
     endpoints: list[EndpointSettings] = Field(min_length=1, max_length=1_000)

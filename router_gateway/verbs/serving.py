@@ -22,19 +22,21 @@ from router_gateway.config import Config
 from router_gateway.core.errors import ConfigError
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.verbs import workers
+from router_gateway.verbs.showing import dashboard_process
 from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
 
-_KEY_FILE = "demo.key"
+_KEY_FILE, _ADMIN_KEY_FILE = "demo.key", "demo-admin.key"
 _GC_THRESHOLDS = (50_000, 20, 50)
 _SWITCH_S = 0.0005  # how long the ledger's writer may keep the interpreter from a request that wants it
 _REPLAY_START_S_MAX = 120.0
 
 
-def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
+def serve(config: Config, *, source: Path | None, progress: Progress, dashboard: bool | None = None) -> None:
     """Run until Ctrl-C or SIGTERM; requests in flight are finished and the ledger is written.
 
     `source` is the file that `config` came from (None: the demo), for processes beside this one to read as well.
+    `dashboard` says whether the dashboard is one of them (None: what `config` says).
     """
     _take_signals()
     with ExitStack() as stack:
@@ -42,10 +44,15 @@ def serve(config: Config, *, source: Path | None, progress: Progress) -> None:
         replay_url = None
         if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):
             replay_url = stack.enter_context(_replay_process(source))
+        pages = None
+        if config.dashboard.enabled if dashboard is None else dashboard:
+            place = config.dashboard
+            gateway = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}"
+            pages = stack.enter_context(dashboard_process(gateway, host=place.host, port=place.port))
         if config.server.workers > 1:
-            workers.supervise(config, listener, source=source, replay_url=replay_url)
+            workers.supervise(config, listener, source=source, replay_url=replay_url, dashboard=pages)
         else:
-            _serve(config, listener, replay_url=replay_url, progress=progress, announces=True)
+            _serve(config, listener, replay_url=replay_url, progress=progress, announces=True, dashboard=pages)
         print("stopped", file=sys.stderr)
 
 
@@ -61,6 +68,7 @@ def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
         progress=progress,
         announces=worker.index == 0,
         worker=worker,
+        dashboard=worker.dashboard,
     )
 
 
@@ -77,12 +85,14 @@ def _serve(
     progress: Progress,
     announces: bool,
     worker: Worker | None = None,
+    dashboard: str | None = None,
 ) -> None:
     side_by_side = None if worker is None else (worker.counts, worker.index)
     with ExitStack() as stack:
         built = build(config, replay_url=replay_url, progress=progress, side_by_side=side_by_side)
         base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
         key = _first_key(config, built) if announces else None
+        pages = _pages(config, built, dashboard) if announces else []
         _settle_garbage_collector()
         sys.setswitchinterval(_SWITCH_S)
         if replay_url is not None:
@@ -90,7 +100,7 @@ def _serve(
 
         def announce() -> None:
             if announces:
-                _announce(config, base_url, key)
+                _announce(config, base_url, key, pages)
             if worker is not None:
                 worker.say_ready()
 
@@ -209,23 +219,37 @@ def _first_key(config: Config, built: Built) -> str | None:
     Replayed endpoints spend no money, so a demo keeps its key in a file for the next start to print; any
     other installation shows it once and keeps only the hash.
     """
-    key_file = config.state_dir / _KEY_FILE
-    is_demo = all(endpoint.base_url == REPLAY for endpoint in config.endpoints)
-    if is_demo and key_file.exists():
-        key = key_file.read_text().strip()
-        if built.keys.find(key) is not None:
-            return key
-    if built.keys.list() and not is_demo:
-        return None
-    key = built.keys.create("first start")
-    if is_demo:
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key + "\n")
+    if _is_demo(config):
+        return _kept_key(config.state_dir / _KEY_FILE, built, "first start", admin=False)
+    return None if built.keys.list() else built.keys.create("first start")
+
+
+def _is_demo(config: Config) -> bool:
+    return all(endpoint.base_url == REPLAY for endpoint in config.endpoints)
+
+
+def _kept_key(file: Path, built: Built, name: str, *, admin: bool) -> str:
+    """The key in the file; a new one, where there is none that is valid."""
+    if file.exists() and built.keys.find(key := file.read_text().strip()) is not None:
+        return key
+    key = built.keys.create(name, admin=admin)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as written:
+        written.write(key + "\n")
     return key
 
 
-def _announce(config: Config, base_url: str, key: str | None) -> None:
+def _pages(config: Config, built: Built, address: str | None) -> list[str]:
+    """What is said of the dashboard at that address; a demo's admin key is kept and told as its other key is."""
+    if address is None:
+        return []
+    if _is_demo(config):
+        key = _kept_key(config.state_dir / _ADMIN_KEY_FILE, built, "demo dashboard", admin=True)
+        return [f"Dashboard: {address} (admin key: {key})"]
+    return [f"Dashboard: {address} (admin key: `router-gateway keys create NAME --admin` makes one)"]
+
+
+def _announce(config: Config, base_url: str, key: str | None, pages: list[str]) -> None:
     in_shell, in_python = key or "$ROUTER_GATEWAY_KEY", f'"{key}"' if key else 'os.environ["ROUTER_GATEWAY_KEY"]'
     lines = [
         "",
@@ -233,6 +257,7 @@ def _announce(config: Config, base_url: str, key: str | None) -> None:
         f"API key: {key}"
         if key
         else "API key: the one made on first start; `router-gateway keys create NAME` adds one",
+        *pages,
     ]
     if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):
         lines.append("Endpoints answer with replays of recorded outcomes; nothing is sent to a provider.")

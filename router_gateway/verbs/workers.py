@@ -34,13 +34,17 @@ _STEADY_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """What a worker inherits: the socket, whom to tell when it answers, and the folder where all keep their metrics."""
+    """What a worker inherits: the socket, whom to tell when it answers, and the folder where all keep their metrics.
+
+    `dashboard` is the address of the one that runs beside, for the first worker to announce.
+    """
 
     fd: int
     ready_fd: int
     index: int
     counts: Path
     replay_url: str | None
+    dashboard: str | None = None
 
     def say_ready(self) -> None:
         """Tell the parent, once, that requests are answered."""
@@ -49,7 +53,14 @@ class Worker:
         os.close(self.ready_fd)
 
 
-def supervise(config: Config, listener: socket.socket, *, source: Path | None, replay_url: str | None) -> None:
+def supervise(
+    config: Config,
+    listener: socket.socket,
+    *,
+    source: Path | None,
+    replay_url: str | None,
+    dashboard: str | None = None,
+) -> None:
     """Keep `config.server.workers` processes answering on `listener` until Ctrl-C or SIGTERM.
 
     Raises ConfigError when the first worker ends before it answers; it has said why.
@@ -60,6 +71,7 @@ def supervise(config: Config, listener: socket.socket, *, source: Path | None, r
         command += ["--demo"] if source is None else ["--config", str(source)]
         command += ["--fd", str(listener.fileno()), "--counts", counts]
         command += [] if replay_url is None else ["--replay-url", replay_url]
+        command += [] if dashboard is None else ["--dashboard", dashboard]
         seats = [_Seat(index=index, command=command, fd=listener.fileno()) for index in range(config.server.workers)]
         with _ended(seats):
             seats[0].start()

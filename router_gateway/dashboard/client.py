@@ -1,0 +1,138 @@
+"""The gateway as the dashboard knows it: its HTTP API, over one bounded pool, with errors turned into words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from router_gateway.dashboard.cache import Cache
+
+ADMIN = "/admin/api"
+_CONNECTIONS_MAX = 8  # the gateway answers clients first: this many questions of the dashboard at a time
+_CONNECT_S, _READ_S, _POOL_S = 2.0, 15.0, 30.0
+_ROOTS = ("/v1/", "/health")
+
+Params = Mapping[str, Any]
+
+
+class Trouble(Exception):
+    """Whatever went wrong, in words for the person who looks at the page."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class GatewayAway(Trouble):
+    """It does not answer, or cannot now."""
+
+
+class SignedOut(Trouble):
+    """The session is over, or its key is no longer valid."""
+
+
+class NotAllowed(Trouble):
+    """The key may not do this."""
+
+
+class Refused(Trouble):
+    """The gateway does not accept what was asked; `param` names the field, where one is to blame."""
+
+    def __init__(self, message: str, param: str | None = None, *, status: int = 400, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param, self.status, self.code = param, status, code
+
+
+def open_pool(gateway: str) -> httpx.AsyncClient:
+    """The one pool of connections to the gateway at that base URL; it follows no redirect: keys go nowhere else."""
+    return httpx.AsyncClient(
+        base_url=gateway,
+        limits=httpx.Limits(max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_CONNECTIONS_MAX),
+        timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S, pool=_POOL_S),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class AdminClient:
+    """Asks with one key. Paths are those of the admin API, without its prefix; `/v1/…` and `/health…` as they are."""
+
+    http: httpx.AsyncClient
+    key: str = field(repr=False)
+    cache: Cache
+    _owner: str = ""
+
+    def __post_init__(self) -> None:
+        self._owner = hashlib.sha256(self.key.encode()).hexdigest()[:16]
+
+    async def get(
+        self, path: str, params: Params | None = None, *, fresh_s: float = 1.5, timeout_s: float = _READ_S
+    ) -> Any:
+        """What a GET answers. Answers younger than `fresh_s` are shared by everything that asks with this key.
+
+        Raises Trouble.
+        """
+        asked = {name: value for name, value in (params or {}).items() if value is not None}
+
+        async def ask() -> Any:
+            return await self._ask("GET", path, params=asked, timeout_s=timeout_s)
+
+        return await self.cache.get((self._owner, path, repr(sorted(asked.items()))), ask, fresh_s=fresh_s)
+
+    async def data(self, path: str, params: Params | None = None, *, fresh_s: float = 1.5) -> list[dict[str, Any]]:
+        """The rows of a list. Raises Trouble."""
+        rows: list[dict[str, Any]] = (await self.get(path, params, fresh_s=fresh_s))["data"]
+        return rows
+
+    async def send(
+        self, method: str, path: str, body: Any = None, *, params: Params | None = None, timeout_s: float = _READ_S
+    ) -> Any:
+        """Change something; what this key was told before is forgotten: pages show the change. Raises Trouble."""
+        try:
+            return await self._ask(method, path, params=params, body=body, timeout_s=timeout_s)
+        finally:
+            self.cache.forget(self._owner)
+
+    async def _ask(
+        self, method: str, path: str, *, params: Params | None = None, body: Any = None, timeout_s: float
+    ) -> Any:
+        url = path if path.startswith(_ROOTS) else ADMIN + path
+        headers = {"authorization": f"Bearer {self.key}"}
+        timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
+        try:
+            response = await self.http.request(method, url, params=params, json=body, headers=headers, timeout=timeout)
+        except httpx.TimeoutException:
+            raise GatewayAway("The gateway takes too long to answer.") from None
+        except httpx.HTTPError:
+            raise GatewayAway("The gateway cannot be reached.") from None
+        return read(response)
+
+
+def read(response: httpx.Response) -> Any:
+    """The JSON of an answer. Raises the Trouble that it tells of."""
+    if response.is_success:
+        return response.json() if response.content else None
+    try:
+        error = response.json()["error"]
+        message, param, code = str(error["message"]), error.get("param"), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, param, code = f"The gateway answered {response.status_code}.", None, None
+    if response.status_code == 401:
+        raise SignedOut("This key is unknown or was revoked: sign in again.")
+    if response.status_code == 403:
+        raise NotAllowed(sentence(message))
+    if response.status_code in (502, 503, 504) or response.status_code >= 500:
+        raise GatewayAway(sentence(message))
+    raise Refused(sentence(message), param, status=response.status_code, code=code)
+
+
+def sentence(message: str) -> str:
+    """A message as a sentence: errors of the API begin small and end without a stop."""
+    said = message.strip()
+    said = said[:1].upper() + said[1:]
+    return said if said.endswith((".", "!", "?")) else said + "."

@@ -1,0 +1,60 @@
+"""The dashboard's process: a socket, uvicorn, and an end when its gateway ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from router_gateway.dashboard.app import create_app
+
+_NICE = 10  # the data plane goes first
+
+
+def run(gateway: str, listener: socket.socket, *, beside: bool, ready: Callable[[], None] | None = None) -> None:
+    """Serve the dashboard of the gateway at that base URL on a bound socket until Ctrl-C or SIGTERM.
+
+    beside : it was started by `serve`, and ends with it
+    ready : called when pages are answered
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.nice(_NICE)
+    if beside:
+        _end_with_parent()
+    server = _Server(
+        uvicorn.Config(
+            create_app(gateway, port=listener.getsockname()[1]),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=2,
+        ),
+        ready,
+    )
+    server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self._ready is not None and self.started:
+            self._ready()
+
+
+def _end_with_parent() -> None:
+    def wait() -> None:
+        sys.stdin.buffer.read()  # ends when the parent, which holds the other side, is gone
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()

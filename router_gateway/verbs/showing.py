@@ -1,0 +1,119 @@
+"""The dashboard as a verb, and beside `serve` as a process of its own that may fail without being missed."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from router_gateway.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+PORT = 8081
+_MISSING = "the dashboard is not installed"
+_INSTALL = "pip install 'router-gateway[dashboard]'"
+
+Gateway = Annotated[str, typer.Option(help="The gateway's address.", envvar="ROUTER_GATEWAY_URL")]
+Host = Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 to be reached from elsewhere.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
+Beside = Annotated[
+    bool | None, typer.Option("--dashboard/--no-dashboard", help="With its dashboard; default: dashboard.enabled.")
+]
+Descriptor = Annotated[int, typer.Option("--fd", hidden=True, help="An inherited socket; `serve` gives it.")]
+
+
+def command() -> Callable[..., None]:
+    """The function that typer runs."""
+
+    def dashboard(
+        gateway: Gateway = "http://127.0.0.1:8080", host: Host = "127.0.0.1", port: Port = PORT, fd: Descriptor = -1
+    ) -> None:
+        """Serve the dashboard of a running gateway; sign in with an admin key."""
+        _check_installed()
+        url = _address(gateway)
+        listener = socket.socket(fileno=fd) if fd >= 0 else listening(host, port)
+        with listener:
+            from router_gateway.dashboard.running import run
+
+            shown = f"http://{_shown(host)}:{listener.getsockname()[1]}"
+            ready = None if fd >= 0 else lambda: print(f"Dashboard: {shown}\nCtrl-C stops it.", flush=True)
+            run(url, listener, beside=fd >= 0, ready=ready)
+
+    return dashboard
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises ConfigError where that is impossible."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            [f"dashboard.port: cannot listen on {host}:{port} ({error.strerror})"], hint="choose another with --port"
+        ) from None
+    return listener
+
+
+@contextmanager
+def dashboard_process(gateway: str, *, host: str, port: int) -> Iterator[str | None]:
+    """Run it beside the gateway at that base URL for as long as the block lasts; yields its address.
+
+    None where it cannot be run, which is logged: the gateway serves without. It ends when its standard input does, even
+    if we are killed. Its end is nobody's concern but its own.
+    """
+    try:
+        _check_installed()
+        listener = listening(host, port)
+    except ConfigError as error:
+        log.warning("no dashboard: %s (%s)", error.message, error.hint)
+        yield None
+        return
+    with listener:
+        fd, shown = listener.fileno(), f"http://{_shown(host)}:{listener.getsockname()[1]}"
+        command = [sys.executable, "-P", "-m", "router_gateway.cli", "dashboard", "--gateway", gateway, "--fd", str(fd)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
+    try:
+        yield shown
+    finally:
+        _end(child)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()
+
+
+def _check_installed() -> None:
+    if find_spec("nicegui") is None:
+        raise ConfigError([_MISSING], hint=_INSTALL)
+
+
+def _address(gateway: str) -> str:
+    """The base URL without a path. Raises ConfigError."""
+    url = gateway.rstrip("/").removesuffix("/v1")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError([f"gateway: {gateway[:100]!r} is no http address"], hint="such as http://127.0.0.1:8080")
+    return url
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
