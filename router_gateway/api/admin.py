@@ -5,11 +5,12 @@ To add a page: write its handlers with `admin_only` in a module of their own, an
 
 from __future__ import annotations
 
-from router_gateway.api import admin_audit, admin_judges, admin_ledger, admin_lifecycle, admin_pool
+from router_gateway.api import admin_audit, admin_endpoints, admin_judges, admin_ledger, admin_lifecycle, admin_pool
 
 PREFIX = "/admin/api"
 
 ROUTES = (
+    *admin_endpoints.ROUTES,
     *admin_pool.ROUTES,
     *admin_judges.ROUTES,
     *admin_ledger.ROUTES,

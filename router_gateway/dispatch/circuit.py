@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 
 _HALF_OPEN_PROBES = 1
@@ -32,6 +33,23 @@ class CircuitLimits:
     backoff_s_max: float = 120.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitStatus:
+    """What a circuit looks like to people.
+
+    since : when it came into this state, None where it never left it; until : when an open one admits a probe
+    why : what opened it, "" while it is closed; failures : in a row, as counted towards opening
+    in_flight : tries that have no verdict yet
+    """
+
+    state: State
+    since: datetime | None
+    until: datetime | None
+    why: str
+    failures: int
+    in_flight: int
+
+
 class Circuit:
     """The circuit of one endpoint. Not thread-safe: it lives on the event loop."""
 
@@ -42,6 +60,10 @@ class Circuit:
         self._openings = 0  # in a row: the exponent of the backoff
         self._open_until: float | None = None
         self._probes = 0
+        self._changed_at: datetime | None = None  # when it last opened or closed
+        self._pause_s = 0.0
+        self._why = ""
+        self.in_flight = 0
         self.epoch = 0  # how often it opened or closed; verdicts on older epochs are stale
 
     @property
@@ -51,6 +73,22 @@ class Circuit:
             return State.CLOSED
         return State.OPEN if self._clock() < self._open_until else State.HALF_OPEN
 
+    @property
+    def status(self) -> CircuitStatus:
+        """What people are shown."""
+        state, since, until = self.state, self._changed_at, None
+        if self._changed_at is not None and state is not State.CLOSED:
+            until = self._changed_at + timedelta(seconds=self._pause_s)
+            since = self._changed_at if state is State.OPEN else until
+        return CircuitStatus(
+            state=state,
+            since=since,
+            until=until if state is State.OPEN else None,
+            why=self._why,
+            failures=self._failures,
+            in_flight=self.in_flight,
+        )
+
     def enter(self, *, force: bool = False) -> Entry | None:
         """A try at the endpoint, or None when it should be left alone.
 
@@ -58,10 +96,12 @@ class Circuit:
         """
         state = self.state
         if state is State.CLOSED:
+            self.in_flight += 1
             return Entry(self, self.epoch, probe=False)
         if not force and (state is State.OPEN or self._probes >= _HALF_OPEN_PROBES):
             return None
         self._probes += 1
+        self.in_flight += 1
         return Entry(self, self.epoch, probe=True)
 
     def leave(self, *, probe: bool, epoch: int) -> None:
@@ -74,22 +114,29 @@ class Circuit:
         self._failures = failures
         if self._open_until is not None:
             self._open_until, self._probes = None, 0
+            self._changed_at, self._why = datetime.now(UTC), ""
             self.epoch += 1
         if failures == 0:
             self._openings = 0
 
-    def fail(self, *, probe: bool, retry_after_s: float | None = None) -> None:
-        """Count a failure. The endpoint's own Retry-After opens at once, for as long as it asks (bounded)."""
+    def fail(self, *, probe: bool, retry_after_s: float | None = None, code: str | None = None) -> None:
+        """Count a failure. The endpoint's own Retry-After opens at once, for as long as it asks (bounded).
+
+        code : of the error, for those who ask why it is open
+        """
         self._failures += 1
+        last = "" if code is None else f" ({code})"
         if retry_after_s is not None:
-            self._open(min(retry_after_s, self._limits.backoff_s_max))
+            self._open(min(retry_after_s, self._limits.backoff_s_max), f"it asked for a pause{last}")
         elif probe or self._failures >= self._limits.failures_max:
             self._openings += 1
             # The exponent is bounded because 2.0 ** 2000 overflows.
-            self._open(min(self._limits.backoff_s * 2.0 ** min(self._openings - 1, 32), self._limits.backoff_s_max))
+            pause_s = min(self._limits.backoff_s * 2.0 ** min(self._openings - 1, 32), self._limits.backoff_s_max)
+            self._open(pause_s, f"a probe failed{last}" if probe else f"{self._failures} failures in a row{last}")
 
-    def _open(self, pause_s: float) -> None:
+    def _open(self, pause_s: float, why: str) -> None:
         self._open_until = self._clock() + pause_s
+        self._changed_at, self._pause_s, self._why = datetime.now(UTC), pause_s, why
         self._probes = 0
         self.epoch += 1
 
@@ -124,13 +171,16 @@ class Entry:
             self._probe, self._epoch = False, self._circuit.epoch
 
     def succeeded(self) -> None:
+        self._circuit.in_flight -= 1
         if not self._stale:
             self._circuit.close()
 
-    def failed(self, *, retry_after_s: float | None = None) -> None:
+    def failed(self, *, retry_after_s: float | None = None, code: str | None = None) -> None:
+        self._circuit.in_flight -= 1
         if not self._stale:
-            self._circuit.fail(probe=self._probe, retry_after_s=retry_after_s)
+            self._circuit.fail(probe=self._probe, retry_after_s=retry_after_s, code=code)
 
     def left(self) -> None:
         """No verdict: the client went away, or its request was wrong."""
+        self._circuit.in_flight -= 1
         self._circuit.leave(probe=self._probe, epoch=self._epoch)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from router_gateway.core.errors import AllEndpointsFailed, UpstreamError, UpstreamRateLimited, UpstreamTimeout
 from router_gateway.core.types import Endpoint, WireProtocol
 from router_gateway.dispatch.answer import Answer, begin
-from router_gateway.dispatch.circuit import Circuit, CircuitLimits, Entry, State
+from router_gateway.dispatch.circuit import Circuit, CircuitLimits, CircuitStatus, Entry, State
 from router_gateway.dispatch.trial import OnAttempt, Trial
 from router_gateway.dispatch.upstream import Call, ContextLengthExceeded, Upstream
 
@@ -70,6 +70,10 @@ class FallbackDispatcher:
     def circuit_states(self) -> dict[str, State]:
         """The state of every endpoint's circuit, for metrics and health."""
         return {name: circuit.state for name, circuit in self._circuits.items()}
+
+    def circuits(self) -> dict[str, CircuitStatus]:
+        """Every endpoint's circuit with its reasons and its load, for people."""
+        return {name: circuit.status for name, circuit in self._circuits.items()}
 
     async def aclose(self) -> None:
         """Release every upstream's connections."""

@@ -124,7 +124,7 @@ class Trial:
             self._entry.left()  # the caller's haste, not the endpoint's fault
         else:
             asked_s = error.retry_after_s if isinstance(error, UpstreamRateLimited | UpstreamRefused) else None
-            self._entry.failed(retry_after_s=asked_s)
+            self._entry.failed(retry_after_s=asked_s, code=error.code)
 
     def _within(self, timeout_s: float) -> float:
         end_s = self._started_s + timeout_s

@@ -1,5 +1,6 @@
 from contextlib import AsyncExitStack
 
+import httpx
 import pytest
 
 from tests.api.building import running
@@ -21,3 +22,22 @@ async def start(tmp_path):
 async def site(start):
     """A gateway as it comes."""
     return await start()
+
+
+@pytest.fixture
+async def office_of():
+    """`await office_of(site)`: a client of its admin API, with an admin's key."""
+    async with AsyncExitStack() as stack:
+
+        async def open_office(site):
+            headers = {"authorization": f"Bearer {site.keys.create('operator', admin=True)}"}
+            client = httpx.AsyncClient(base_url=f"{site.url}/admin/api", headers=headers, timeout=30, trust_env=False)
+            return await stack.enter_async_context(client)
+
+        yield open_office
+
+
+@pytest.fixture
+async def office(site, office_of):
+    """The office of the gateway as it comes."""
+    return await office_of(site)

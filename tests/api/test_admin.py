@@ -12,17 +12,6 @@ from tests.api.building import EASY, error_of
 PATHS = sorted({path for method, path, _ in admin.ROUTES if method == "GET" and "{" not in path})
 
 
-@pytest.fixture
-async def office(site):
-    """A client with an admin's key."""
-    key = site.keys.create("operator", admin=True)
-    headers = {"authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(
-        base_url=f"{site.url}/admin/api", headers=headers, timeout=30, trust_env=False
-    ) as client:
-        yield client
-
-
 @pytest.mark.parametrize(("method", "path"), sorted({(m, p) for m, p, _ in admin.ROUTES}))
 async def test_every_route_is_closed_to_strangers_and_to_ordinary_keys(site, method, path):
     url = f"/admin/api{path}".replace("{", "x").replace("}", "x")

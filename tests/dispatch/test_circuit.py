@@ -126,3 +126,36 @@ def test_backoff_survives_thousands_of_failures(circuit):
     for _ in range(3000):
         circuit.enter(force=True).failed()
     assert circuit.state is State.OPEN
+
+
+def test_it_says_why_and_since_when_it_is_open(circuit, clock):
+    assert (circuit.status.since, circuit.status.why) == (None, "")
+    fail(circuit, 3, code="upstream_error")
+    opened = circuit.status
+    assert (opened.state, opened.why, opened.failures) == (
+        State.OPEN,
+        "3 failures in a row (upstream_error)",
+        3,
+    )
+    assert (opened.until - opened.since).total_seconds() == 10
+    clock.now_s += 10
+    half = circuit.status
+    assert (half.state, half.since, half.until) == (State.HALF_OPEN, opened.until, None)
+    fail(circuit, code="upstream_timeout")
+    assert circuit.status.why == "a probe failed (upstream_timeout)"
+    clock.now_s += 20
+    circuit.enter().succeeded()
+    assert (circuit.status.state, circuit.status.why) == (State.CLOSED, "")
+    assert circuit.status.since >= opened.since
+    fail(circuit, retry_after_s=7, code="rate_limit_exceeded")
+    assert circuit.status.why == "it asked for a pause (rate_limit_exceeded)"
+
+
+def test_it_counts_the_tries_that_have_no_verdict_yet(circuit):
+    tries = [circuit.enter() for _ in range(3)]
+    assert circuit.status.in_flight == 3
+    tries[0].succeeded()
+    tries[1].left()
+    assert circuit.status.in_flight == 1
+    tries[2].failed()
+    assert circuit.status.in_flight == 0
