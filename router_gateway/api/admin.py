@@ -5,7 +5,15 @@ To add a page: write its handlers with `admin_only` in a module of their own, an
 
 from __future__ import annotations
 
-from router_gateway.api import admin_audit, admin_endpoints, admin_judges, admin_ledger, admin_lifecycle, admin_pool
+from router_gateway.api import (
+    admin_audit,
+    admin_endpoints,
+    admin_judges,
+    admin_ledger,
+    admin_lifecycle,
+    admin_playground,
+    admin_pool,
+)
 
 PREFIX = "/admin/api"
 
@@ -16,5 +24,6 @@ ROUTES = (
     *admin_ledger.ROUTES,
     *admin_lifecycle.ROUTES,
     *admin_audit.ROUTES,
+    *admin_playground.ROUTES,
 )
 """(method, path under PREFIX, handler)."""

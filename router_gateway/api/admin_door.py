@@ -74,9 +74,9 @@ class Asked:
             raise RequestError(f"`limit` must be a number from 1 to {LISTED_MAX}", param="limit")
         return int(given)
 
-    async def body(self, model: type[Model]) -> Model:
+    async def body(self, model: type[Model], bytes_max: int = _BODY_BYTES_MAX) -> Model:
         """The JSON body, checked. Raises RequestError naming the first field that is wrong."""
-        body = await read_body(self.request, min(self.parts.body_bytes_max, _BODY_BYTES_MAX))
+        body = await read_body(self.request, min(self.parts.body_bytes_max, bytes_max))
         try:
             return model.model_validate(body.values)
         except ValidationError as error:

@@ -14,14 +14,19 @@ from router_gateway.grading.calls import OwnCalls
 from router_gateway.grading.heard import Listener, Said
 from router_gateway.grading.judge import Judge, Sample
 from router_gateway.grading.settings import Judging
+from router_gateway.grading.side_by_side import SideBySide
 from router_gateway.grading.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grader:
-    """Decides of each answer whether anybody wants to hear it. `judge` None: no model judges."""
+    """Decides of each answer whether anybody wants to hear it. `judge` None: no model judges.
+
+    `side_by_side` has two endpoints answer for a person to compare.
+    """
 
     verifier: Verifier
+    side_by_side: SideBySide
     judge: Judge | None = None
 
     @classmethod
@@ -30,7 +35,8 @@ class Grader:
         judge = None
         if settings.enabled:
             judge = Judge(gateway, OwnCalls(gateway, dispatcher, timeout_s=settings.timeout_s), settings)
-        return cls(verifier=Verifier(gateway.feedback), judge=judge)
+        verifier, side_by_side = Verifier(gateway.feedback), SideBySide(gateway)
+        return cls(verifier=verifier, side_by_side=side_by_side, judge=judge)
 
     async def start(self) -> None:
         """To be awaited before the first request, on the event loop that serves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -102,6 +102,13 @@ def read_said(engine: Engine, feedback_id: UUID) -> Said | None:
             if row is not None:
                 return Said(row.tenant, row.query_id)
     return None
+
+
+def standing(engine: Engine, feedback_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Of these ids those under which feedback or a comparison stands (in the database, by now)."""
+    with reading(engine) as connection:
+        said = (select(t.c.id).where(t.c.id.in_(feedback_ids), stands(t.c.id)) for t in (feedback, comparisons))
+        return frozenset(id_ for rows in said for (id_,) in connection.execute(rows))
 
 
 def stands(feedback_id: ColumnElement[UUID]) -> ColumnElement[bool]:

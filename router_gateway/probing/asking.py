@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,7 +14,8 @@ from router_gateway.core.errors import BudgetExceeded, GatewayError, LedgerFull,
 from router_gateway.core.ids import named_uuid, uuid7
 from router_gateway.core.types import Endpoint, Feedback, Query
 from router_gateway.evaluation.replay import query_of
-from router_gateway.gateway import Ask, Gateway, Served, Timings
+from router_gateway.gateway import Ask, Gateway, Served
+from router_gateway.grading.alone import LIMIT, ask_alone
 from router_gateway.grading.heard import text_of
 from router_gateway.probing.probes import Probe
 from router_gateway.routing.bound import CostBound
@@ -24,7 +24,6 @@ REQUESTED_MODEL = "onboard"
 """`requested_model` of the decisions behind probes: they are no traffic."""
 
 _FAILURES_MAX = 3
-_LIMIT, _LIMIT_OF_REASONERS = "max_tokens", "max_completion_tokens"
 
 
 @dataclass(kw_only=True)
@@ -63,7 +62,7 @@ class Prober:
     tally: Tally = field(default_factory=Tally, init=False)
 
     def __post_init__(self) -> None:
-        self._limit = _LIMIT
+        self._limit = LIMIT
         self._failures_in_a_row = 0
 
     def most_nusd(self, probe: Probe) -> int:
@@ -111,23 +110,16 @@ class Prober:
             await self._grade(probe, query, served)
 
     async def _send(self, probe: Probe, query: Query, vector: Any) -> Served:
-        for _ in range(2):
-            limit = self._limit
-            body = Body.of({"model": self.endpoint.name, "messages": _messages(probe), limit: self.tokens_max})
-            router = self.gateway.router(None)
-            decision = replace(
-                router.decline(query, "pinned", f"probe {probe.id}"),
-                endpoint=self.endpoint.name,
-                order=(self.endpoint.name,),  # nobody else's answer tells anything of this endpoint
-                embedding_space=router.space,
-            )
-            ask = Ask(query=query, body=body, requested_model=REQUESTED_MODEL)
-            served = await self.gateway.carry_out(ask, decision, vector, Timings(), started=time.perf_counter())
-            refused = served.answer.status != 200 and _LIMIT_OF_REASONERS in str(served.answer.payload)
-            if not refused or limit == _LIMIT_OF_REASONERS:
-                break
-            self._limit = _LIMIT_OF_REASONERS
-            query = replace(query, id=uuid7())
+        body = Body.of({"model": self.endpoint.name, "messages": _messages(probe)})
+        served, self._limit = await ask_alone(
+            self.gateway,
+            Ask(query=query, body=body, requested_model=REQUESTED_MODEL),
+            endpoint=self.endpoint.name,
+            tokens_max=self.tokens_max,
+            vector=vector,
+            detail=f"probe {probe.id}",
+            limit=self._limit,
+        )
         return served
 
     async def _grade(self, probe: Probe, query: Query, served: Served) -> None:
