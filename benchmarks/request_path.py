@@ -22,11 +22,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import uvloop
 from performance import machine, ours
 from performance.server import upstream
 from performance.texts import texts
 from performance.wire import PATH, body
+from yarl import URL
 
 from router_gateway import config as configuration
 from router_gateway import wiring
@@ -34,10 +35,12 @@ from router_gateway.api import wire
 from router_gateway.api.ask import build_ask
 from router_gateway.core.body import Body
 from router_gateway.core.ids import uuid7
+from router_gateway.dispatch.connections import Connections
 from router_gateway.dispatch.upstream import Call
 
 _ROUNDS = 5
 _WARM_UP = 300
+_JSON = {"content-type": "application/json", "accept": "application/json"}
 
 
 def main() -> int:
@@ -52,7 +55,7 @@ def main() -> int:
             os.sched_setaffinity(0, {cores.proxy})
         path, _ = ours.configure(Path(directory), port, ours.Choice(rows=arguments.rows))
         built = wiring.build(configuration.load(path), replay_url=None, progress=_silently)
-        found = asyncio.run(_measure(built, port, arguments.requests))
+        found = uvloop.run(_measure(built, port, arguments.requests))
     for kind, stages in found.items():
         for stage, microseconds in stages.items():
             print(f"{kind:8s} {stage:34s} {microseconds:7.0f} us")
@@ -98,14 +101,15 @@ async def _stages(built: wiring.Built, port: int, secret: str, bodies: Sequence[
         call = Call(query_id=uuid7(), body=parsed[each], stream=False)
         await gateway.dispatcher.send(order, call, lambda attempt: None)
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        url = f"http://127.0.0.1:{port}{PATH}"
+    client, url = Connections(), URL(f"http://127.0.0.1:{port}{PATH}")
 
-        async def bare(each: bytes) -> None:
-            async with session.post(url, data=each, headers={"content-type": "application/json"}) as answer:
-                await answer.read()
+    async def bare(each: bytes) -> None:
+        answer = await client.post(url, each, _JSON, connect_timeout_s=5.0, read_timeout_s=60.0)
+        while await answer.readany():
+            pass
 
-        found["the HTTP client alone"] = await _least(bare, measured)
+    found["the HTTP client alone"] = await _least(bare, measured)
+    await client.aclose()
     found["the call: client, circuit, usage"] = await _least(send, measured)
     found["read: JSON, tokens, session"] = await _least(read, measured)
     found["decide: vector, policy, rule"] = await _least(lambda each: gateway.decide(asks[each]), measured)

@@ -1,6 +1,6 @@
 """Client and upstream speak the same protocol: the body goes out byte for byte, the answer comes back so.
 
-Spoken with aiohttp itself (docs/adr/0015); one pool serves all endpoints.
+Spoken with a client of our own (docs/adr/0017); one pool serves all endpoints.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
-import aiohttp
 from yarl import URL
 
 from router_gateway import __version__
 from router_gateway.core.body import REMOVE
 from router_gateway.core.errors import ConfigError, UpstreamError, UpstreamTimeout
 from router_gateway.core.types import Endpoint
-from router_gateway.dispatch.connections import Connections, UpstreamErrors
+from router_gateway.dispatch.connections import Answering, Connections, NotConnectedInTime, UpstreamErrors
+from router_gateway.dispatch.http1 import Silence
 from router_gateway.dispatch.refusal import CLIENT_STATUSES, client_error, refusal
 from router_gateway.dispatch.stream import DONE, EventSplitter
 from router_gateway.dispatch.upstream import Call, UpstreamRefused
@@ -36,17 +36,16 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
 class PassthroughUpstream:
     """Speaks to OpenAI-compatible endpoints.
 
-    `secrets` maps endpoint names to API keys; an endpoint without one is called without. With
-    `trust_env` the proxy variables of the environment are honoured. Raises ConfigError for a key that
-    cannot be a header.
+    `secrets` maps endpoint names to API keys; an endpoint without one is called without. Raises ConfigError
+    for a key that cannot be a header.
     """
 
-    def __init__(self, secrets: Mapping[str, str], *, trust_env: bool = False) -> None:
+    def __init__(self, secrets: Mapping[str, str]) -> None:
         bad = [name for name, secret in secrets.items() if not _HEADER_VALUE.fullmatch(secret)]
         if bad:
             raise ConfigError([f"endpoints.{name}: the API key is empty or not printable ASCII" for name in bad])
         self._secrets = dict(secrets)
-        self._connections = Connections(trust_env=trust_env)
+        self._connections = Connections()
 
     def __repr__(self) -> str:
         return f"PassthroughUpstream(secrets of {sorted(self._secrets)})"
@@ -74,9 +73,9 @@ class PassthroughUpstream:
                         await reply.aclose()
                         raise
                     return reply
-            except TimeoutError as error:
-                if isinstance(error, aiohttp.ClientError):  # one of the client's own clocks
-                    raise
+            except (NotConnectedInTime, Silence):  # the client's own clocks
+                raise
+            except TimeoutError:
                 raise UpstreamTimeout(f"endpoint {endpoint.name}: no answer within {timeout_s:.3g} s") from None
 
     async def aclose(self) -> None:
@@ -119,16 +118,14 @@ def _changes(endpoint: Endpoint, call: Call) -> dict[str, Any]:
 class PassthroughReply:
     """An HTTP response whose head has arrived; see `Reply`."""
 
-    def __init__(
-        self, endpoint: Endpoint, response: aiohttp.ClientResponse, *, stream: bool, secret: str | None
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, response: Answering, *, stream: bool, secret: str | None) -> None:
         self._endpoint = endpoint
         self._response = response
         self._stream = stream
         self._secret = secret
         self._refused = b""
         self.status: int = response.status
-        self.headers: Mapping[str, str] = response.headers  # blind to case
+        self.headers: Mapping[str, str] = response.headers
 
     async def check(self) -> None:
         """Raise the UpstreamError that the head (or a refusal's body) amounts to."""
@@ -150,9 +147,8 @@ class PassthroughReply:
 
     async def batches(self) -> AsyncIterator[list[bytes]]:
         splitter = EventSplitter(source=f"endpoint {self._endpoint.name}")
-        content = self._response.content
         with UpstreamErrors(self._endpoint.name):
-            while chunk := await content.readany():
+            while chunk := await self._response.readany():
                 events = splitter.feed(chunk)
                 if DONE in events:
                     yield events[: events.index(DONE) + 1]
@@ -168,9 +164,8 @@ class PassthroughReply:
 
     async def _read(self, bytes_max: int) -> bytes:
         body = bytearray()
-        content = self._response.content
         with UpstreamErrors(self._endpoint.name):
-            while chunk := await content.readany():
+            while chunk := await self._response.readany():
                 body += chunk
                 if len(body) > bytes_max:
                     raise UpstreamError(f"endpoint {self._endpoint.name}: answered with more than {bytes_max} bytes")
@@ -180,4 +175,4 @@ class PassthroughReply:
         """Read the end of the response, so that the connection can serve the next request."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                await self._response.content.readany()  # more after [DONE] is not worth the connection
+                await self._response.readany()  # more after [DONE] is not worth the connection
