@@ -24,13 +24,17 @@ _METHODS = ("fit", "partial_fit", "score", "save", "load")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyInfo:
-    """An installed policy. `summary` and `parameters` (a JSON Schema) are empty until `describe` imports it."""
+    """An installed policy; what follows its version is empty until `describe` imports it.
+
+    parameters : a JSON Schema; defaults : JSON values of those parameters that have one
+    """
 
     name: str
     distribution: str
     version: str
     summary: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def available() -> Mapping[str, PolicyInfo]:
@@ -40,10 +44,21 @@ def available() -> Mapping[str, PolicyInfo]:
 
 def describe(name: str) -> PolicyInfo:
     """The policy with the JSON Schema of its parameters. Raises UnknownPolicy, DuplicatePolicy, PolicyError."""
+    from pydantic_core import to_jsonable_python
+
     cls = policy_class(name)
-    schema = _parameter_model(cls).model_json_schema()
-    summary = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-    return dataclasses.replace(_info(name, _entry_points()[name]), summary=summary, parameters=schema)
+    model = _parameter_model(cls)
+    values = {
+        field: to_jsonable_python(info.get_default(call_default_factory=True))
+        for field, info in model.model_fields.items()
+        if not info.is_required()
+    }
+    return dataclasses.replace(
+        _info(name, _entry_points()[name]),
+        summary=(inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " "),
+        parameters=model.model_json_schema(),
+        defaults=values,
+    )
 
 
 def create(name: str, params: Mapping[str, Any] | None = None) -> Policy:

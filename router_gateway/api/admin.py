@@ -12,6 +12,7 @@ from router_gateway.api import (
     admin_ledger,
     admin_lifecycle,
     admin_playground,
+    admin_policies,
     admin_pool,
 )
 
@@ -20,6 +21,7 @@ PREFIX = "/admin/api"
 ROUTES = (
     *admin_endpoints.ROUTES,
     *admin_pool.ROUTES,
+    *admin_policies.ROUTES,
     *admin_judges.ROUTES,
     *admin_ledger.ROUTES,
     *admin_lifecycle.ROUTES,

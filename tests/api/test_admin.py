@@ -1,11 +1,13 @@
 """The admin API: who gets in, and what is read and changed there."""
 
+from importlib.metadata import EntryPoint
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from router_gateway.api import admin
+from router_gateway import registry
+from router_gateway.api import admin, admin_policies
 from router_gateway.ledger.budgets import Budgets
 from tests.api.building import EASY, error_of
 
@@ -59,6 +61,35 @@ async def test_endpoints_come_with_their_circuits_and_policies_with_what_serves(
         ("knn", "knn@1", True),
         ("best_on_average", "best_on_average@1", False),
     ]
+
+
+async def test_policies_are_shown_with_the_parameters_that_they_run_with(office):
+    (knn, _) = (await office.get("/policies")).json()["data"]
+    assert knn["params"]["k"] == 3
+    assert knn["guard"] == {"z": 0.0, "novelty_stddev_max": None}
+
+
+async def test_kinds_of_policies_come_with_what_a_form_is_drawn_from(office):
+    kinds = {row["name"]: row for row in (await office.get("/policies/kinds")).json()["data"]}
+    assert set(kinds) == set(registry.available())
+    knn = kinds["knn"]
+    assert knn["parameters"]["properties"]["k"]["minimum"] == 1
+    assert knn["defaults"] == registry.parameters(registry.create("knn"))
+    assert knn["summary"].startswith("Quality of the nearest past queries")
+    assert all(row["error"] is None for row in kinds.values())
+    for name, row in kinds.items():  # what is said to be the default is one that the registry takes
+        assert registry.parameters(registry.create(name, row["defaults"])) == registry.parameters(registry.create(name))
+
+
+async def test_a_policy_that_cannot_be_imported_hides_no_other(office, monkeypatch):
+    broken = EntryPoint(name="broken", value="nowhere:Nothing", group=registry.GROUP)
+    real = registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda group: [*real(group=group), broken])
+    admin_policies._kinds.cache_clear()
+    kinds = {row["name"]: row for row in (await office.get("/policies/kinds")).json()["data"]}
+    admin_policies._kinds.cache_clear()
+    assert "cannot be imported" in kinds["broken"]["error"]
+    assert kinds["knn"]["error"] is None
 
 
 async def test_budgets_are_listed_with_what_is_left(site, office):
