@@ -13,7 +13,4 @@ async def get_settings(asked: Asked) -> dict[str, Any]:
     return {"settings": dict(asked.parts.settings)}
 
 
-ROUTES: tuple[Route, ...] = (
-"""/admin/api: the configuration in force."""
-    ("GET", "/settings", get_settings),
-)
+ROUTES: tuple[Route, ...] = (("GET", "/settings", get_settings),)

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from router_gateway.api.errors import Overloaded, error_response
-from router_gateway.core.errors import GatewayError
+from router_gateway.api.errors import error_response
+from router_gateway.core.errors import GatewayError, Overloaded
 from router_gateway.core.ids import uuid7
 from router_gateway.gateway import log_failure
 

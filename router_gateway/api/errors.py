@@ -27,13 +27,6 @@ _STATUS_CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_
 _RETRY_AFTER_S = {429: 1, 503: 5}  # where nothing better is known
 
 
-class Overloaded(GatewayError):
-    """More requests are in flight than `server.requests_in_flight_max`."""
-
-    code = "overloaded"
-    status = 503
-
-
 def error_object(error: GatewayError) -> dict[str, Any]:
     """`{"error": {"message", "type", "param", "code"}}`; all four keys are always there."""
     message = error.message if error.hint is None else f"{error.message} ({error.hint})"

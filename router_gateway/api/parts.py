@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from router_gateway.api.siblings import Siblings
 from router_gateway.core.body import Body
 from router_gateway.core.errors import BodyTooLarge
 from router_gateway.core.types import FeedbackSource
-from router_gateway.evaluation.audit_question import Change, Question
+from router_gateway.evaluation.audit_question import Change, CurveQuestion, Question
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
 from router_gateway.learning.settings import Learning
@@ -34,6 +34,10 @@ class Estimating(Protocol):
 
     async def forecast(self, change: Change) -> dict[str, Any]:
         """The days to come. Raises GatewayError."""
+        ...
+
+    async def curves(self, question: CurveQuestion, key: Hashable, age_s_max: float) -> dict[str, Any]:
+        """Cost and quality over the dial, no older than so many seconds. Raises GatewayError."""
         ...
 
 

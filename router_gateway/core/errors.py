@@ -12,6 +12,7 @@ GatewayError
 │   ├── BodyTooLarge   413   the body exceeds `server.body_bytes_max`
 │   └── BudgetExceeded 402   a budget of the key, its tenant or the gateway is spent
 ├── NoEligibleEndpoint 400   nothing in the pool can take this request
+├── Overloaded         503   more is under way than there may be at once
 ├── LedgerFull         503   the journal is at its bound; no new paid call is accepted
 ├── LedgerUnavailable  503   the ledger's database cannot be read now
 ├── UpstreamError      502   an endpoint failed
@@ -140,6 +141,13 @@ class NoEligibleEndpoint(RequestError):
     """No endpoint of the pool can take the request (context, capabilities, allow-lists)."""
 
     code = "no_eligible_endpoint"
+
+
+class Overloaded(GatewayError):
+    """More is under way than there may be at once: requests in flight, estimates."""
+
+    code = "overloaded"
+    status = 503
 
 
 class LedgerFull(GatewayError):

@@ -31,17 +31,31 @@ from router_gateway.ledger.decided import read_decided
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """How a gateway decides: its live policy's name, what builds a policy unfitted, its snapshots, and its manner."""
+    """How a gateway decides.
+
+    policy : name of what is asked about where the question names no policy: the live one, or a candidate
+    unfitted : builds a policy by its name; snapshots : the configured policies'; manner : of choosing
+    worth_usd : the dial of `policy` where it is its own; None leaves every request the one it had
+    """
 
     policy: str
     unfitted: Callable[[str], Policy]
     snapshots: Snapshots
     manner: Manner
+    worth_usd: float | None = None
+
+    def dial(self, question: Question) -> float | None:
+        """The one dial of all requests, USD; None where each keeps its own."""
+        return self.worth_usd if question.worth_usd is None else question.worth_usd
 
     def asked(self, question: Question) -> Manner:
         """The manner under the rule that was asked for."""
+        return self.asked_by(question.rule)
+
+    def asked_by(self, rule: str) -> Manner:
+        """The manner, "configured" or "greedy"."""
         own = self.manner
-        if question.rule == "configured":
+        if rule == "configured":
             return own
         return Manner(guard=own.guard, optimism=own.optimism, default_endpoint=own.default_endpoint)
 
@@ -53,6 +67,7 @@ def audit(engine: Any, installation: Installation, question: Question) -> AuditR
     """
     name = question.policy or installation.policy
     label = name if question.version is None else f"{name}@{question.version}"
+    dial = installation.dial(question)
     candidate = candidate_of(installation, question)
     unfitted = installation.unfitted(name) if candidate is None else None
     decided = read_decided(
@@ -65,7 +80,7 @@ def audit(engine: Any, installation: Installation, question: Question) -> AuditR
     try:
         outcomes = gathered(*rated("the ledger", decided))
     except DataError as error:
-        return AuditResult.refused(label, question.rule, question.worth_usd, Traffic(rated=len(decided)), error.message)
+        return AuditResult.refused(label, question.rule, dial, Traffic(rated=len(decided)), error.message)
     learned, asked, notes = _parts(outcomes, candidate, label, question.seed)
     traffic = Traffic(
         rated=len(outcomes),
@@ -76,17 +91,17 @@ def audit(engine: Any, installation: Installation, question: Question) -> AuditR
     notes = [*outcomes.notes, *notes]
     if len(asked) < DECISIONS_MIN or (candidate is None and len(learned) < DECISIONS_MIN):
         why = f"{len(learned)} decisions to learn from and {len(asked)} drawn ones to ask about"
-        return AuditResult.refused(label, question.rule, question.worth_usd, traffic, why, notes)
+        return AuditResult.refused(label, question.rule, dial, traffic, why, notes)
     try:
         if candidate is None:
             assert unfitted is not None
             fitted = unfitted.fit(outcomes.experience(learned))
             candidate = Candidate(named=NamedPolicy(name=name, version=0, policy=fitted), learned=None)
-        found = _compared(outcomes, learned, asked, candidate.named, installation.asked(question), question)
+        found = _compared(outcomes, learned, asked, candidate.named, installation, question)
     except (GatewayError, ValueError) as error:
         why = f"{label} cannot be judged on this log: {error}"
-        return AuditResult.refused(label, question.rule, question.worth_usd, traffic, why, notes)
-    return AuditResult.of(label, question.rule, question.worth_usd, traffic, found, notes)
+        return AuditResult.refused(label, question.rule, dial, traffic, why, notes)
+    return AuditResult.of(label, question.rule, dial, traffic, found, notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +144,12 @@ def _parts(
 
 
 def _compared(
-    outcomes: LoggedOutcomes, learned: Ints, asked: Ints, named: NamedPolicy, manner: Manner, question: Question
+    outcomes: LoggedOutcomes,
+    learned: Ints,
+    asked: Ints,
+    named: NamedPolicy,
+    installation: Installation,
+    question: Question,
 ) -> Compared:
     _, cluster = np.unique([outcomes.sessions[i] for i in asked], return_inverse=True)
     log = Log(
@@ -141,7 +161,8 @@ def _compared(
         seed=question.seed,
     )
     quality, cost_usd = cross_fitted(outcomes, learned, asked, cluster, seed=question.seed)
-    worth_usd: Floats = outcomes.worth_usd if question.worth_usd is None else np.full(len(outcomes), question.worth_usd)
+    dial = installation.dial(question)
+    worth_usd: Floats = outcomes.worth_usd if dial is None else np.full(len(outcomes), dial)
     paired = Paired(
         log=log,
         quality=outcomes.quality[asked],
@@ -150,5 +171,5 @@ def _compared(
         cost_model=cost_usd,
         worth_usd=worth_usd[asked],
     )
-    target = replayed(outcomes, asked, named, manner).target(worth_usd[asked])
+    target = replayed(outcomes, asked, named, installation.asked(question)).target(worth_usd[asked])
     return compare(outcomes, learned, asked, paired, target, worth_usd)

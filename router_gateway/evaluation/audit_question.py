@@ -13,6 +13,9 @@ from router_gateway.core.errors import RequestError
 DECISIONS_MAX = 100_000
 """Decisions that are read, the newest."""
 DAYS_MAX = 366
+POINTS_MIN, POINTS_MAX = 3, 60
+OTHERS_MAX = 3
+"""Policies and candidates drawn beside what is live."""
 
 _AGE = re.compile(r"(\d{1,5})([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -23,7 +26,8 @@ _CHARS_SHOWN = 64
 class Question:
     """What is asked.
 
-    policy : None is the configured live one; version : a snapshot as it is, None = fitted anew out of fold
+    policy : None is what is live; a name is that policy as configured, fitted anew out of fold
+    version : the policy's snapshot as it is; candidate : one of docs/lifecycle.md in the place of a policy
     worth_usd : the dial; None leaves every decision the one it had
     rule : "greedy" without exploration, "configured" as the gateway would draw
     since : timezone-aware, None = from the first; tenant : None = everybody's decisions
@@ -31,6 +35,7 @@ class Question:
 
     policy: str | None = None
     version: int | None = None
+    candidate: str | None = None
     worth_usd: float | None = None
     rule: Literal["greedy", "configured"] = "greedy"
     since: datetime | None = None
@@ -41,22 +46,83 @@ class Question:
 
     @classmethod
     def read(
-        cls, policy: str | None, worth_usd: float | None, rule: str, since: str, tenant: str | None = None
+        cls,
+        policy: str | None,
+        worth_usd: float | None,
+        rule: str,
+        since: str,
+        tenant: str | None = None,
+        candidate: str | None = None,
     ) -> Question:
         """From options as they are written. Raises RequestError naming the one that is wrong."""
         if worth_usd is not None and not 0 < worth_usd < float("inf"):
             raise RequestError("worth_usd must be above 0 and finite", param="worth_usd")
         if rule not in ("greedy", "configured"):
             raise RequestError(f"rule {rule[:_CHARS_SHOWN]!r}: choose greedy or configured", param="rule")
+        if policy and candidate:
+            raise RequestError("name a policy or a candidate, not both", param="candidate")
         name, at, version = (policy or "").partition("@")
         if at and not (name and version.isascii() and version.isdigit()):
             raise RequestError(f"{(policy or '')[:_CHARS_SHOWN]!r} is no NAME or NAME@VERSION", param="policy")
         return cls(
             policy=name or None,
             version=int(version) if at else None,
+            candidate=candidate or None,
             worth_usd=worth_usd,
             rule=cast(Literal["greedy", "configured"], rule),
             since=_instant(since),
+            tenant=tenant,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveQuestion:
+    """A cost/quality curve is asked for: of what is live, and of others beside it.
+
+    on : own traffic, or the reference outcomes; policies : as in `Question`; candidates : of docs/lifecycle.md
+    points : dials, about; since, tenant, decisions_max : of traffic
+    """
+
+    on: Literal["traffic", "reference"] = "traffic"
+    policies: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    rule: Literal["greedy", "configured"] = "configured"
+    points: int = 24
+    since: datetime | None = None
+    tenant: str | None = None
+    decisions_max: int = DECISIONS_MAX
+    resamples: int = 1000
+    seed: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        on: str,
+        policies: Sequence[str],
+        candidates: Sequence[str],
+        rule: str,
+        points: int,
+        since: str,
+        tenant: str | None = None,
+    ) -> CurveQuestion:
+        """From options as they are written. Raises RequestError naming the one that is wrong."""
+        if on not in ("traffic", "reference"):
+            raise RequestError(f"on {on[:_CHARS_SHOWN]!r}: choose traffic or reference", param="on")
+        if not POINTS_MIN <= points <= POINTS_MAX:
+            raise RequestError(f"points must be from {POINTS_MIN} to {POINTS_MAX}", param="points")
+        for param, named in (("policy", policies), ("candidate", candidates)):
+            if len(policies) + len(candidates) > OTHERS_MAX and named:
+                raise RequestError(f"at most {OTHERS_MAX} others beside what is live", param=param)
+            if any("@" in name for name in named):
+                raise RequestError("a curve has no snapshot: its policies are fitted anew", param=param)
+        plain = Question.read(None, None, rule, since, tenant)
+        return cls(
+            on=cast(Literal["traffic", "reference"], on),
+            policies=tuple(dict.fromkeys(policies)),
+            candidates=tuple(dict.fromkeys(candidates)),
+            rule=plain.rule,
+            points=points,
+            since=plain.since,
             tenant=tenant,
         )
 
@@ -87,7 +153,7 @@ class Change:
     def changes(self) -> bool:
         """Whether anything is to be otherwise."""
         asked = self.question
-        return bool(asked.policy or asked.worth_usd or self.prices)
+        return bool(asked.policy or asked.candidate or asked.worth_usd or self.prices)
 
     @classmethod
     def read(

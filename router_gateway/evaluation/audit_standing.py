@@ -107,10 +107,10 @@ def chosen(
             points[name] = quality, cost, quality - paid
     if not points:
         return None, []
-    return max(points, key=lambda name: points[name][2]), _hull({name: p[:2] for name, p in points.items()})
+    return max(points, key=lambda name: points[name][2]), hull({name: p[:2] for name, p in points.items()})
 
 
-def _hull(points: Mapping[str, tuple[float, float]]) -> list[str]:
+def hull(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """Names of the corners of the upper concave, non-decreasing hull of (quality, cost), cheapest first."""
     corners: list[str] = []
     for name in sorted(points, key=lambda each: (points[each][1], -points[each][0])):

@@ -122,7 +122,8 @@ class _Held:
         """float64 (n, E): the candidate's odds where it may choose, what happened elsewhere."""
         target = self._as_happened()
         rows = self.asked[self.routed]
-        worth = self.outcomes.worth_usd[rows] if self.question.worth_usd is None else self.question.worth_usd
+        dial = installation.dial(self.question)
+        worth = self.outcomes.worth_usd[rows] if dial is None else dial
         if len(rows):
             asked = replayed(self.outcomes, rows, candidate.named, installation.asked(self.question))
             target[self.routed] = asked.target(worth)

@@ -17,6 +17,7 @@ from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Manifest
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.candidates import Candidate, Transition
+from router_gateway.lifecycle import makings
 from router_gateway.lifecycle.assignment import Shares, unit
 from router_gateway.lifecycle.desk import Desk
 from router_gateway.lifecycle.judge import Judge
@@ -231,9 +232,6 @@ class Rollout:
 
 
 def _origin(candidate: Candidate, candidates: Mapping[str, Candidate]) -> str | None:
-    """The candidate whose policy it scores with: its own, or that of the one it was drafted over; None = configured."""
-    while candidate.snapshot is None:
-        if candidate.base is None:
-            return None
-        candidate = candidates[candidate.base]
-    return candidate.name
+    """The name of the candidate whose policy it scores with; None = the configured one."""
+    found = makings.origin(candidate, candidates)
+    return None if found is None else found.name

@@ -14,7 +14,13 @@ NOT_IDENTIFIABLE = 3
 
 Policy = Annotated[
     str | None,
-    typer.Option(help="NAME or NAME:k=40, fitted anew out of fold; NAME@VERSION, a snapshot as it is. Default: live."),
+    typer.Option(
+        help="NAME or NAME:k=40, fitted anew out of fold; NAME@VERSION, a snapshot as it is. Default: what is live."
+    ),
+]
+Candidate = Annotated[
+    str | None,
+    typer.Option(help="One of `lifecycle list`: its policy, fitted anew out of fold, with its dial, rule and guard."),
 ]
 WorthUsd = Annotated[float | None, typer.Option(help="The dial; default: what each request had.")]
 Rule = Annotated[str, typer.Option(help="greedy (no exploration), or configured.")]
@@ -42,6 +48,7 @@ def audit_command(source: Source) -> Callable[..., None]:
 
     def audit(
         policy: Policy = None,
+        candidate: Candidate = None,
         worth_usd: WorthUsd = None,
         rule: Rule = "greedy",
         since: Since = "30d",
@@ -58,7 +65,7 @@ def audit_command(source: Source) -> Callable[..., None]:
         from router_gateway.evaluation.audit_question import Question
         from router_gateway.evaluation.audit_text import table
 
-        question = Question.read(policy, worth_usd, rule, since, tenant)
+        question = Question.read(policy, worth_usd, rule, since, tenant, candidate)
         found = estimating.audit(configuration.load(source(config, demo)), question)
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=1, allow_nan=False))
@@ -77,6 +84,7 @@ def forecast_command(source: Source) -> Callable[..., None]:
     def forecast(
         days: Days = 30,
         policy: Policy = None,
+        candidate: Candidate = None,
         worth_usd: WorthUsd = None,
         rule: Rule = "configured",
         price: Price = None,
@@ -96,7 +104,7 @@ def forecast_command(source: Source) -> Callable[..., None]:
 
         loaded = configuration.load(source(config, demo))
         pool = [endpoint.name for endpoint in loaded.endpoints]
-        question = Question.read(policy, worth_usd, rule, since)
+        question = Question.read(policy, worth_usd, rule, since, candidate=candidate)
         found = estimating.forecast(loaded, Change.read(question, days, price or (), budget, pool))
         if as_json:
             typer.echo(json.dumps(found.to_json(), indent=1, allow_nan=False))

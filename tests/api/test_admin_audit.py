@@ -51,6 +51,34 @@ async def test_an_audit_and_a_forecast_are_answered_beside_requests(explored):
     assert "0 complete days of traffic" in forecast["refused"]
 
 
+async def test_a_curve_is_kept_and_comes_with_its_age(explored):
+    _, office = explored
+    asked = {"points": "4", "policy": "best_on_average"}
+    first, second = await asyncio.gather(office.get("/curve", params=asked), office.get("/curve", params=asked))
+    found = first.json()
+    assert (found["on"], found["rule"], found["refused"]) == ("traffic", "configured", "")
+    assert [(line["name"], line["what"]) for line in found["lines"]] == [
+        ("clusters", "live"),
+        ("best_on_average", "policy"),
+    ]
+    assert second.json()["computed_at"] == found["computed_at"], "who asks meanwhile gets the same"
+    again = (await office.get("/curve", params=asked)).json()
+    assert again["computed_at"] == found["computed_at"]
+    assert again["age_s"] >= found["age_s"]
+    reference = (await office.get("/curve", params={"on": "reference"})).json()
+    assert "training.outcomes" in reference["refused"]
+
+
+async def test_a_draft_is_judged_before_it_is_tried(explored):
+    _, office = explored
+    body = {"name": "thrifty", "changes": {"worth_usd": 1e-9}}
+    assert (await office.post("/lifecycle/candidates", json=body)).status_code == 200
+    answer = (await office.get("/audit", params={"candidate": "thrifty"})).json()
+    assert (answer["candidate"], answer["worth_usd"]) == ("thrifty", 1e-9)
+    error = error_of(await office.get("/audit", params={"candidate": "nobody"}), 404)
+    assert error["param"] == "candidate"
+
+
 @pytest.mark.parametrize(
     ("path", "param"),
     [
@@ -60,6 +88,12 @@ async def test_an_audit_and_a_forecast_are_answered_beside_requests(explored):
         ("/audit?worth_usd=much", "worth_usd"),
         ("/audit?policy=knn@x", "policy"),
         ("/audit?polcy=knn", "polcy"),
+        ("/audit?policy=knn&candidate=x", "candidate"),
+        ("/curve?points=2.5", "points"),
+        ("/curve?points=1", "points"),
+        ("/curve?on=mars", "on"),
+        ("/curve?max_age_s=long", "max_age_s"),
+        ("/curve?worth_usd=1", "worth_usd"),
         ("/forecast?days=1.5", "days"),
         ("/forecast?days=0", "days"),
         ("/forecast?price=mid=1", "price"),

@@ -1,0 +1,86 @@
+"""Work of seconds in a process of its own, so that requests under way lose nothing to it.
+
+One at a time, nice to everybody else, and ended when it takes too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
+
+from router_gateway.core.errors import GatewayError, Overloaded
+
+_NICENESS = 10
+_JOIN_S = 5.0
+
+T = TypeVar("T")
+
+
+class Apart:
+    """`what` names the work in errors; it is ended after `limit_s` seconds."""
+
+    def __init__(self, what: str, *, limit_s: float) -> None:
+        self._what = what
+        self._limit_s = limit_s
+        self._busy = False
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """What `work` returns or raises; it must be a function of a module, and everything must bear pickling.
+
+        Raises Overloaded while another one is under way, GatewayError when the process ends early or is too slow.
+        """
+        if self._busy:
+            raise Overloaded(f"another {self._what} is under way")
+        self._busy = True
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_do, args=(sender, work, arguments), daemon=True)
+        try:
+            await asyncio.to_thread(process.start)
+            sender.close()
+            async with asyncio.timeout(self._limit_s):
+                done, found = await _received(receiver)
+        except TimeoutError:
+            raise GatewayError(f"the {self._what} took longer than {self._limit_s:g} s and was ended") from None
+        except EOFError:
+            raise GatewayError(f"the {self._what}'s process ended before it had an answer") from None
+        finally:
+            self._busy = False
+            receiver.close()
+            if process.pid is not None:
+                process.kill()
+                await asyncio.to_thread(process.join, _JOIN_S)
+        if done:
+            answer: T = found
+            return answer
+        raise found
+
+
+async def _received(receiver: Connection) -> Any:
+    """What the process sends. Raises EOFError when it ends without a word."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(receiver.fileno(), ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(receiver.fileno())
+    return await asyncio.to_thread(receiver.recv)
+
+
+def _do(sender: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.nice(_NICENESS)
+    said: tuple[bool, Any]
+    try:
+        said = (True, work(*arguments))
+    except GatewayError as error:
+        said = (False, error)
+    except Exception as error:  # a bug's own words may quote what they should not
+        said = (False, GatewayError(f"it failed: {type(error).__name__}"))
+    with suppress(BrokenPipeError):  # nobody waits any more
+        sender.send(said)
