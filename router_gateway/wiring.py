@@ -79,6 +79,7 @@ def build(
     from router_gateway.api.siblings import Siblings
     from router_gateway.api.watching import watch
     from router_gateway.dispatch.fallback import FallbackDispatcher
+    from router_gateway.drafting import Drafting
     from router_gateway.estimating import Estimates
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
@@ -109,6 +110,7 @@ def build(
         siblings=None if side_by_side is None else Siblings.beside(meter.text, *side_by_side),
         ready=lambda: [] if ledger.ready() else ["ledger"],
         estimates=Estimates(config),
+        drafts=Drafting(config),
         body_bytes_max=config.server.body_bytes_max,
         requests_in_flight_max=config.server.requests_in_flight_max,
         stream_ping_s=config.server.stream_ping_s,

@@ -20,13 +20,18 @@ Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Draft(BaseModel):
-    """A snapshot, or changes of dial, rule and guard, or both. `policy` is the default one unless given."""
+    """A snapshot or parameters to fit a policy with, changes of dial, rule and guard, or both.
+
+    policy : in whose place; the default one unless given. kind : the policy to fit, that one unless given
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     name: Name
     policy: Name | None = None
     snapshot: Name | None = None
+    kind: Name | None = None
+    params: dict[str, Any] | None = None
     changes: dict[str, Any] = Field(default_factory=dict)
     margins: dict[str, Any] = Field(default_factory=dict)
     note: Note = ""
@@ -53,11 +58,12 @@ async def list_candidates(asked: Asked) -> dict[str, Any]:
 
 @admin_only
 async def get_candidate(asked: Asked) -> dict[str, Any]:
-    """A candidate with its trail."""
+    """A candidate with its trail, and the policy and parameters that it scores with."""
     rollout, name = _rollout(asked), asked.path("name")
 
     def read() -> dict[str, Any]:
         one = telling.candidate(rollout.desk.register.named(name), rollout.desk.last(name))
+        one |= telling.fitted(rollout.desk, name)
         return {**one, "failing": rollout.failing.get(name), "transitions": telling.trail(rollout.desk, name)}
 
     return await asyncio.to_thread(read)
@@ -85,13 +91,16 @@ async def list_transitions(asked: Asked) -> dict[str, Any]:
 
 @admin_only
 async def draft(asked: Asked) -> dict[str, Any]:
-    """Register a candidate."""
+    """Register a candidate. One with parameters is `fitting` until it is a draft, or `failed`."""
     rollout, body = _rollout(asked), await asked.body(Draft)
+    policy = body.policy or asked.gateway.default_policy
+    if body.kind is not None or body.params is not None:
+        return await _begin_fit(asked, rollout, body, policy)
 
     def work() -> dict[str, Any]:
         one = rollout.desk.draft(
             body.name,
-            policy=body.policy or asked.gateway.default_policy,
+            policy=policy,
             snapshot=body.snapshot,
             changes=body.changes,
             margins=body.margins,
@@ -101,6 +110,23 @@ async def draft(asked: Asked) -> dict[str, Any]:
         return telling.candidate(one, rollout.desk.last(one.name))
 
     return await asyncio.to_thread(work)
+
+
+async def _begin_fit(asked: Asked, rollout: Rollout, body: Draft, policy: str) -> dict[str, Any]:
+    if body.snapshot is not None:
+        raise RequestError("a candidate is a snapshot or is fitted, not both", param="snapshot")
+    one = await asked.parts.drafts.begin(
+        rollout.desk,
+        body.name,
+        body.kind or policy,
+        body.params or {},
+        policy=policy,
+        changes=body.changes,
+        margins=body.margins,
+        author=asked.author,
+        note=body.note,
+    )
+    return telling.candidate(one, await asyncio.to_thread(rollout.desk.last, one.name))
 
 
 @admin_only

@@ -18,6 +18,8 @@ from router_gateway.evaluation.audit_question import Change, CurveQuestion, Ques
 from router_gateway.gateway import Gateway
 from router_gateway.grading.grader import Grader
 from router_gateway.learning.settings import Learning
+from router_gateway.ledger.candidates import Candidate
+from router_gateway.lifecycle.desk import Desk
 
 
 class Estimating(Protocol):
@@ -41,6 +43,14 @@ class Estimating(Protocol):
         ...
 
 
+class Drafts(Protocol):
+    """Fits candidates with parameters of their own, apart from the event loop."""
+
+    async def begin(self, desk: Desk, name: str, kind: str, params: Mapping[str, Any], **told: Any) -> Candidate:
+        """Register it and begin. Raises GatewayError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets.
@@ -55,6 +65,7 @@ class Parts:
     siblings: Siblings | None = None
     ready: Callable[[], list[str]]
     estimates: Estimating
+    drafts: Drafts
     body_bytes_max: int
     requests_in_flight_max: int
     stream_ping_s: float

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from router_gateway.core.errors import Conflict, NotFound, RequestError
+from router_gateway.core.errors import Conflict, NotFound, Overloaded, RequestError
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.candidates import Candidate, Candidates, Transition
 from router_gateway.lifecycle import states
@@ -19,6 +21,8 @@ from router_gateway.lifecycle.states import State
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NOTE_CHARS_MAX = 2_000
 _TRAIL_MAX = 10_000
+AUTHOR = "gateway"
+"""Who moves candidates where no person does."""
 SHADOWS_MAX = 3
 """Candidates of one policy in shadow at once."""
 
@@ -64,37 +68,100 @@ class Desk:
         changes : of dial, rule and guard; what is not named is as live
         Raises RequestError naming the argument that is wrong.
         """
-        if not _NAME.fullmatch(name):
-            raise RequestError("`name`: at most 64 letters, digits, '.', '_' and '-'", param="name")
-        if policy not in self._policies:
-            known = ", ".join(sorted(self._policies))
-            raise RequestError(f"`policy`: {policy!r} is not configured here; {known} are", param="policy")
         wanted = self._checked(changes or {})
         if snapshot is not None and fit is not None:
             raise RequestError("a candidate is a snapshot or is fitted, not both", param="snapshot")
         if snapshot is None and fit is None and not wanted:
             raise RequestError("a candidate needs a snapshot or a change of dial, rule or guard", param="snapshot")
+        candidate = self._candidate(name, policy, wanted, margins, author, note)
+        self.homes.clear(name)
+        if fit is not None:
+            candidate = replace(candidate, snapshot=fit(self.homes.of(name)))
+        elif snapshot is not None:
+            candidate = replace(candidate, snapshot=self.homes.adopt(name, snapshot))
+        first = self._row(
+            candidate, states.NEW, "draft", self._next(policy), author=author, reason="drafted", note=note
+        )
+        self.register.add(candidate, first)
+        return candidate
+
+    def begin_fit(
+        self,
+        name: str,
+        *,
+        policy: str,
+        kind: str,
+        params: Mapping[str, Any],
+        limit_s: float,
+        changes: Mapping[str, Any] | None = None,
+        margins: Mapping[str, Any] | None = None,
+        author: str,
+        note: str = "",
+    ) -> Candidate:
+        """Register a candidate whose policy is fitted elsewhere, into its folder, until `fitted` or `failed` is said.
+
+        One at a time, whichever process fits: raises Overloaded. One that took longer than `limit_s` has failed.
+        """
+        wanted = self._checked(changes or {})
+        candidate = replace(self._candidate(name, policy, wanted, margins, author, note), snapshot=kind)
+        for row in self.register.standing():
+            if row.state == "fitting":
+                if (datetime.now(UTC) - row.at).total_seconds() < limit_s:
+                    raise Overloaded(f"another candidate is being fitted: {row.candidate!r}")
+                self.failed(row.candidate, "its process ended before it was fitted")
+        self.homes.clear(name)
+        first = self._row(
+            candidate,
+            states.NEW,
+            "fitting",
+            self._next(policy),
+            author=author,
+            reason="asked",
+            note=note,
+            evidence={"kind": kind, "params": dict(params)},
+        )
+        self.register.add(candidate, first)
+        return candidate
+
+    def fitted(self, name: str) -> Transition:
+        """It lies in its folder, and is a draft from here on."""
+        candidate, before = self._standing(name)
+        return self._move(candidate, before, "draft", author=AUTHOR, reason="fitted")
+
+    def failed(self, name: str, why: str) -> Transition:
+        """It could not be fitted; nothing of it stays but the trail."""
+        candidate, before = self._standing(name)
+        self.homes.clear(name)
+        return self._move(candidate, before, "failed", author=AUTHOR, reason="failed", note=why)
+
+    def _candidate(
+        self,
+        name: str,
+        policy: str,
+        wanted: Mapping[str, Any],
+        margins: Mapping[str, Any] | None,
+        author: str,
+        note: str,
+    ) -> Candidate:
+        """A new one over what is live. Raises RequestError naming the argument that is wrong, Conflict for its name."""
+        if not _NAME.fullmatch(name):
+            raise RequestError("`name`: at most 64 letters, digits, '.', '_' and '-'", param="name")
+        if policy not in self._policies:
+            known = ", ".join(sorted(self._policies))
+            raise RequestError(f"`policy`: {policy!r} is not configured here; {known} are", param="policy")
         own_margins = _margins(margins or {})
         base = self._live(policy)
         if name in {each.name for each in self.register.all()}:
             raise Conflict(f"a candidate {name!r} exists already", param="name")
-        self.homes.clear(name)
-        label = None if snapshot is None else self.homes.adopt(name, snapshot)
-        candidate = Candidate(
+        return Candidate(
             name=name,
             policy=policy,
-            snapshot=label if fit is None else fit(self.homes.of(name)),
             base=None if base is None else base.name,
             changes={**({} if base is None else base.changes), **wanted},
             margins=own_margins,
             author=author,
             note=_cut(note),
         )
-        first = self._row(
-            candidate, states.NEW, "draft", self._next(policy), author=author, reason="drafted", note=note
-        )
-        self.register.add(candidate, first)
-        return candidate
 
     def shadow(self, name: str, *, author: str, note: str = "") -> Transition:
         """Score live requests with it, beside them; serve nothing."""

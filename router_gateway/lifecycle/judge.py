@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager
 
 from router_gateway.core.errors import Conflict
 from router_gateway.ledger.candidates import Transition
-from router_gateway.lifecycle.desk import Desk
+from router_gateway.lifecycle.desk import AUTHOR, Desk
 from router_gateway.lifecycle.evidence import Evidence, ReadTrial, assess
 
 log = logging.getLogger(__name__)
 
-AUTHOR = "gateway"
 LEASE = "lifecycle"
 _LEASE_S = 120.0
 

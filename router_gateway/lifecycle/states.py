@@ -8,13 +8,15 @@ from typing import Literal
 from router_gateway.core.errors import Conflict
 from router_gateway.ledger.candidates import Transition
 
-State = Literal["draft", "shadow", "canary", "live", "rolled_back", "retired"]
+State = Literal["fitting", "failed", "draft", "shadow", "canary", "live", "rolled_back", "retired"]
 
 NEW = "none"
 """Before the first transition."""
 
 MAY_BECOME: Mapping[str, frozenset[str]] = {
-    NEW: frozenset({"draft"}),
+    NEW: frozenset({"draft", "fitting"}),
+    "fitting": frozenset({"draft", "failed"}),
+    "failed": frozenset({"retired"}),
     "draft": frozenset({"shadow", "canary", "retired"}),
     "shadow": frozenset({"canary", "retired"}),
     "canary": frozenset({"canary", "live", "rolled_back", "retired"}),

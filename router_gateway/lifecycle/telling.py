@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from router_gateway.core.errors import SnapshotMismatch
 from router_gateway.ledger.candidates import Candidate, Transition
 from router_gateway.ledger.shadows import Shadows
+from router_gateway.lifecycle import makings
 from router_gateway.lifecycle.desk import Desk
 from router_gateway.lifecycle.judge import Judge
 
@@ -24,6 +26,21 @@ def candidate(one: Candidate, last: Transition) -> dict[str, Any]:
     """A candidate and where it stands."""
     values = {**asdict(one), "at": one.at.isoformat()}
     return {**values, "state": last.state, "share": last.share, "since": last.at.isoformat(), "reason": last.reason}
+
+
+def fitted(desk: Desk, name: str) -> dict[str, Any]:
+    """`kind` and `params` of the policy that a candidate scores with; both None for the configured one's.
+
+    Of one that is still fitted, or could not be, what was asked for. Raises NotFound.
+    """
+    for row in desk.register.trail(candidate=name, limit=_TRAIL_MAX):
+        if row.state in ("fitting", "failed") and row.evidence:
+            return {"kind": row.evidence["kind"], "params": row.evidence["params"]}
+    try:
+        made = makings.of(desk.register, desk.homes, name)
+    except SnapshotMismatch:  # it cannot be read here; `failing` says so
+        return {"kind": None, "params": None}
+    return {"kind": made.kind, "params": None if made.kind is None else dict(made.params)}
 
 
 def transition(row: Transition) -> dict[str, Any]:
@@ -45,7 +62,7 @@ def evidence(desk: Desk, judge: Judge, shadows: Shadows, name: str) -> dict[str,
     last = desk.last(name)
     now = judge.evidence(name).to_json() if last.state == "canary" else None
     rows = desk.register.trail(candidate=name, limit=_TRAIL_MAX)
-    recorded = next((transition(row) for row in rows if row.evidence is not None), None)
+    recorded = next((transition(row) for row in rows if "measures" in (row.evidence or {})), None)
     shadow = shadows.summary(name)
     return {
         "candidate": name,

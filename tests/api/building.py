@@ -36,6 +36,7 @@ from router_gateway.core.types import Endpoint, NamedPolicy, Queries
 from router_gateway.dispatch.echo import Echo, EchoUpstream
 from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.passthrough import PassthroughUpstream
+from router_gateway.drafting import Drafting
 from router_gateway.embedding.batcher import Batcher
 from router_gateway.embedding.hashing import HashingEmbedder
 from router_gateway.estimating import Estimates
@@ -240,6 +241,7 @@ async def running(
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],
         estimates=Estimates(_configured(directory)),
+        drafts=Drafting(_configured(directory)),
         body_bytes_max=body_bytes_max,
         requests_in_flight_max=requests_in_flight_max,
         stream_ping_s=stream_ping_s,
