@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from router_gateway.api import explain, wire
 from router_gateway.api.admin_door import Asked, Route, admin_only
 from router_gateway.api.ask import AUTO, build_ask
-from router_gateway.api.errors import Overloaded, error_object
+from router_gateway.api.errors import error_object
 from router_gateway.core.body import Body
-from router_gateway.core.errors import RequestError
+from router_gateway.core.errors import Overloaded, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Decision
