@@ -72,6 +72,7 @@ def create_app(gateway: str, *, port: int) -> Starlette:
         ],
     )
     nicegui.app.config.socket_io_js_transports = ["websocket"]
+    nicegui.app.config.quasar_config["loadingBar"]["skipHijack"] = True  # it says nothing, to the eye or a reader
     ui.add_head_html(_head(), shared=True)
     for page in PAGES:
         ui.page(page.path, title=f"{page.title} · Router Gateway", language="en-US", dark=None)(

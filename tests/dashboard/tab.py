@@ -1,0 +1,124 @@
+"""A browser's tab as the tests drive it, and what must hold of every page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+from tests.dashboard.site import Site
+
+WAIT_MS = 20_000
+DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+_MARK = "__pwned"  # of benchmarks/dashboard_world.py
+_BORING = ("Password forms should have", "[DOM]")
+
+_ALIVE = f"""() => {{
+  const found = [];
+  if (window.{_MARK} !== undefined) found.push(`a script of the data ran: ${{window.{_MARK}}}`);
+  for (const e of document.querySelectorAll("iframe, object, embed, base, img[src='x'], [srcdoc]"))
+    found.push(e.outerHTML.slice(0, 200));
+  for (const e of document.querySelectorAll("*"))
+    for (const a of e.attributes)
+      if (/^on/i.test(a.name) || /^\\s*javascript:/i.test(a.value))
+        found.push(`${{e.tagName}} ${{a.name}}=${{a.value}}`);
+  for (const e of document.querySelectorAll("script"))
+    if (e.textContent.includes("{_MARK}")) found.push(`script ${{e.textContent.slice(0, 80)}}`);
+  return found;
+}}"""
+
+
+class Tab:
+    """`page` is Playwright's. `complaints` collects what a page must never cause."""
+
+    def __init__(self, site: Site, context: BrowserContext, page: Page) -> None:
+        self.site, self.context, self.page = site, context, page
+        self.complaints: list[str] = []
+        page.set_default_timeout(WAIT_MS)
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
+        page.on("dialog", self._asked)
+        page.on("request", self._fetched)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        site: Site,
+        browser: Any,
+        *,
+        theme: Literal["light", "dark"] = "light",
+        size: dict[str, int] | None = None,
+    ) -> Iterator[Tab]:
+        """A tab with cookies of its own. At the end nothing may have been complained of."""
+        assert isinstance(browser, Browser)
+        context = browser.new_context(
+            viewport=size or DESKTOP, color_scheme=theme, timezone_id="Europe/Berlin", locale="en-GB"
+        )
+        tab = cls(site, context, context.new_page())
+        try:
+            yield tab
+        finally:
+            context.close()
+        assert tab.complaints == []
+
+    def sign_in(self, key: str) -> None:
+        """Through the form."""
+        self.page.goto(self.site.url + "/login")
+        self.page.get_by_label("Admin key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_selector("#main")
+
+    def goto(self, path: str) -> Page:
+        """A page, with everything on it filled in."""
+        self.page.goto(self.site.url + path)
+        self.settle()
+        return self.page
+
+    def settle(self) -> None:
+        """Wait until no region waits for its first data."""
+        self.page.wait_for_selector("#main")
+        self.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+
+    def theme(self, theme: Literal["light", "dark"]) -> None:
+        self.page.emulate_media(color_scheme=theme)
+
+    def assert_inert(self, *shown: str) -> None:
+        """No data became markup or script; and `shown`, of the corpus, stands there as text."""
+        assert self.page.evaluate(_ALIVE) == []
+        text = self.page.locator("body").inner_text()
+        for each in shown:
+            assert each in text, f"not shown as it is: {each}"
+
+    def assert_accessible(self) -> None:
+        """axe-core finds no serious or critical violation, in either theme."""
+        for theme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=theme)
+            found = Axe().run(self.page).response["violations"]
+            bad = [each for each in found if each["impact"] in ("serious", "critical")]
+            told = [f"{each['id']}: {node['html'][:200]} {node['any']}" for each in bad for node in each["nodes"][:3]]
+            assert not bad, f"{theme}: " + "\n".join(told)
+        self.page.emulate_media(color_scheme="light")
+
+    def assert_fits(self) -> None:
+        """Nothing sticks out sideways, on a desk or a phone."""
+        for size in (DESKTOP, PHONE, {"width": 1280, "height": 800}):
+            self.page.set_viewport_size(size)
+            wide = self.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= size["width"], f"{wide} px wide at {size['width']}"
+        self.page.set_viewport_size(DESKTOP)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not any(word in message.text for word in _BORING):
+            self.complaints.append(f"console: {message.text}")
+
+    def _asked(self, dialog: Any) -> None:
+        self.complaints.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _fetched(self, request: Request) -> None:
+        if not request.url.startswith((self.site.url, self.site.url.replace("http", "ws"), "data:", "blob:")):
+            self.complaints.append(f"asked for {request.url}")
