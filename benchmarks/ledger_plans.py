@@ -30,6 +30,7 @@ from router_gateway.ledger.days import read_days
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.lessons import Lessons
 from router_gateway.ledger.outcome_rows import Wanted, read_pages
+from router_gateway.ledger.overview import read_overview
 from router_gateway.ledger.reconcile import Models, reconcile
 from router_gateway.ledger.reports import usage
 from router_gateway.ledger.reservations import reserve, settle, sweep
@@ -62,6 +63,9 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "dashboard: by endpoint, last 30 days": lambda: usage(engine, "endpoint", since=month),
         "dashboard: by day, last 30 days": lambda: usage(engine, "day", since=month),
         "dashboard: by tenant, last 30 days": lambda: usage(engine, "tenant", since=month),
+        "dashboard: overview, last day by hour": lambda: read_overview(engine, day, at, "hour"),
+        "dashboard: overview, 30 days by hour": lambda: read_overview(engine, month, at, "hour"),
+        "dashboard: overview, 90 days by day": lambda: read_overview(engine, at - timedelta(days=90), at, "day"),
         "report: by endpoint, everything": lambda: usage(engine, "endpoint"),
         "forecast: days": lambda: read_days(engine, since=at - timedelta(days=60), until=at),
         "reconcile a month": lambda: reconcile(

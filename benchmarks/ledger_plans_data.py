@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from alembic import command
 from sqlalchemy import Engine, text
+
+from router_gateway.ledger.engine import alembic_config
 
 _DAYS = 90
 _ENDPOINTS, _TENANTS, _SESSIONS = 6, 40, 50_000
@@ -40,6 +43,8 @@ def fill(engine: Engine, requests: int, *, vector_bytes: int = 640) -> datetime:
                 connection.execute(text(statement), used)
         for statement in _TOTALS[engine.dialect.name]:
             connection.execute(text(statement))
+    command.downgrade(alembic_config(engine), "0010")
+    command.upgrade(alembic_config(engine), "head")  # which adds up the hours
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("ANALYZE"))
     return newest

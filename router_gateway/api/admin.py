@@ -11,6 +11,7 @@ from router_gateway.api import (
     admin_judges,
     admin_ledger,
     admin_lifecycle,
+    admin_overview,
     admin_playground,
     admin_policies,
     admin_pool,
@@ -26,6 +27,7 @@ ROUTES = (
     *admin_ledger.ROUTES,
     *admin_lifecycle.ROUTES,
     *admin_audit.ROUTES,
+    *admin_overview.ROUTES,
     *admin_playground.ROUTES,
 )
 """(method, path under PREFIX, handler)."""

@@ -32,13 +32,14 @@ from sqlalchemy import column as declared
 from sqlalchemy.dialects import postgresql, sqlite
 
 from router_gateway.ledger import tables, totals
+from router_gateway.ledger.hours import book_hours
 from router_gateway.ledger.layouts import StoredRow
 from router_gateway.ledger.records import COLUMNS, JOURNALLED, Row
 
 _FEEDBACK_LOCK = 7_205_759_403_792_794  # any constant
 _NUMBERED = (tables.feedback, tables.comparisons, tables.feedback_revocations)
 _ACCOUNTED = {"decisions": tuple(tables.open_calls.columns.keys()), "attempts": COLUMNS["attempts"]}
-"""By table: the columns that `totals.book` reads of a row that was not there before."""
+"""By table: the columns that `totals` and `hours` read of a row that was not there before."""
 
 
 class _Insert(Protocol):
@@ -75,6 +76,7 @@ class Inserts:
         decided, tried = added.get("decisions", []), added.get("attempts", [])
         if decided or tried:
             totals.book(connection, decided, tried)
+            book_hours(connection, tried)
 
 
 class _SqliteInsert:

@@ -87,7 +87,7 @@ def usage(
     with reading(engine) as connection:
         for part in (
             _latencies(group_by, _during(attempts.c.at, since, until)),
-            _qualities(group_by, since, _during(decisions.c.at, since, until)),
+            _qualities(group_by, since, until),
             _undispatched(group_by, _during(open_calls.c.at, since, until)),
         ):
             for row in connection.execute(part.limit(_GROUPS_MAX)).mappings():
@@ -179,33 +179,40 @@ def _latencies(group_by: GroupBy, during: ColumnElement[bool]) -> Select[Any]:
     return select(ranked.group, percentile(50), percentile(95)).group_by(ranked.group).order_by(ranked.group)
 
 
-def _by_decision(group_by: GroupBy, endpoint: ColumnElement[str]) -> ColumnElement[str]:
-    return {"endpoint": endpoint, "tenant": decisions.c.tenant, "day": UtcDay(decisions.c.at)}[group_by]
+def credited(
+    since: datetime | None,
+    until: datetime | None,
+    *,
+    ratings_max: int = _NEWEST_MAX,
+    said_before: datetime | None = None,
+) -> Select[Any]:
+    """(at, tenant, endpoint, quality) of requests of that time: the latest word, and whose answer it was about.
 
-
-def _qualities(group_by: GroupBy, since: datetime | None, during: ColumnElement[bool]) -> Select[Any]:
-    """Ranks rather than joins of maxima: every large table is entered by an index, for what was said alone."""
+    Of the newest `ratings_max` words before `said_before`. Ranks rather than joins of maxima: every large table is
+    entered by an index, for what was said alone.
+    """
     said = select(feedback.c.seq, feedback.c.id, feedback.c.query_id, feedback.c.quality)
-    if since is not None:
-        said = said.where(feedback.c.at >= since)  # it comes after its decision
-    newest = said.order_by(feedback.c.at.desc()).limit(_NEWEST_MAX).subquery().c
+    said = said.where(_during(feedback.c.at, since, said_before))  # it comes after its decision
+    newest = said.order_by(feedback.c.at.desc()).limit(ratings_max).subquery().c
     standing = (
         select(newest.query_id, newest.quality, _rank(newest.query_id, newest.seq)).where(stands(newest.id)).subquery()
     )
-    group = _by_decision(group_by, attempts.c.endpoint).label("group")
+    of_decision = (decisions.c.at, decisions.c.tenant)
     answered = (
-        select(group, standing.c.quality, _rank(attempts.c.query_id, attempts.c.number))
+        select(*of_decision, attempts.c.endpoint, standing.c.quality, _rank(attempts.c.query_id, attempts.c.number))
         .select_from(standing)
         .join(decisions, decisions.c.query_id == standing.c.query_id)
         .join(attempts, attempts.c.query_id == standing.c.query_id)
-        .where(standing.c.rank == 1, attempts.c.status == 200, during)
+        .where(standing.c.rank == 1, attempts.c.status == 200, _during(decisions.c.at, since, until))
         .subquery()
     ).c
-    return (
-        select(answered.group, func.avg(answered.quality).label("quality"), func.count().label("rated"))
-        .where(answered.rank == 1)
-        .group_by(answered.group)
-    )
+    return select(answered.at, answered.tenant, answered.endpoint, answered.quality).where(answered.rank == 1)
+
+
+def _qualities(group_by: GroupBy, since: datetime | None, until: datetime | None) -> Select[Any]:
+    of = credited(since, until).subquery().c
+    group = {"endpoint": of.endpoint, "tenant": of.tenant, "day": UtcDay(of.at)}[group_by].label("group")
+    return select(group, func.avg(of.quality).label("quality"), func.count().label("rated")).group_by(group)
 
 
 def _rank(within: ColumnElement[Any], by: ColumnElement[Any]) -> ColumnElement[int]:

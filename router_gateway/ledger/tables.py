@@ -213,7 +213,7 @@ api_key_revocations = Table(
     Column("at", UtcDateTime, nullable=False),
 )
 
-# The writer keeps these two in the transaction that adds the rows above (totals.py).
+# The writer keeps these three in the transaction that adds the rows above (totals.py).
 daily_totals = Table(
     "daily_totals",
     metadata,
@@ -233,6 +233,21 @@ daily_totals = Table(
     Column("cost_nusd", BigInteger, nullable=False),
     Column("estimated_nusd", BigInteger, nullable=False),
     Column("provider_cost_nusd", BigInteger, nullable=False),
+)
+
+hourly_totals = Table(  # the same by hour, without the tenant and with latencies (hours.py)
+    "hourly_totals",
+    metadata,
+    Column("hour", String(13), primary_key=True),  # of UTC: 2030-01-31T14
+    Column("endpoint", String, primary_key=True),
+    Column("requests", BigInteger, nullable=False),  # first attempts
+    Column("attempts", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("answers", BigInteger, nullable=False),  # of status 200
+    Column("tokens_prompt", BigInteger, nullable=False),
+    Column("tokens_completion", BigInteger, nullable=False),
+    Column("cost_nusd", BigInteger, nullable=False),
+    Column("latency", LargeBinary, nullable=False),  # of the answers: counts by bucket, uint32, little endian
 )
 
 open_calls = Table(  # decisions without an attempt: under way, or cut off by the end of their process
