@@ -23,7 +23,7 @@ class Learning(BaseModel):
     truth : sources of feedback that judges are measured against, the first that spoke of an answer counts
     corrects_judges : whether judges' scores are learned less their bias against the truth
     judge_prior : how many pairs of score and truth weigh as much as believing the score
-    lease_s : how long a killed learner keeps the others waiting; longer than a step takes
+    lease_s : how long a learner killed on another machine keeps the others waiting; longer than a step takes
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -23,8 +23,7 @@ def config(tmp_path):
         server={"port": 0, "routing_deadline_ms": 30_000},  # a busy machine must not decide
         policy={"name": "bandit"},
         pacing={"usd": USD, "per": "request", "refresh_s": 0.1},
-        # a lease that a killed learner leaves behind is soon over
-        learning={"interval_s": 0.1, "rows_min": 1, "settle_s": 0, "held_out_share": 0, "lease_s": 2},
+        learning={"interval_s": 0.1, "rows_min": 1, "settle_s": 0, "held_out_share": 0},
         **HASHING,
     )
 

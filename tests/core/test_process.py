@@ -1,0 +1,48 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from router_gateway.core.process import is_gone, process_name
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process began")
+
+SAYS_ITS_NAME = "from router_gateway.core.process import process_name; print(process_name())"
+
+
+def of_one_that_ended() -> str:
+    command = [sys.executable, "-P", "-c", SAYS_ITS_NAME]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_one_that_runs_is_not_gone() -> None:
+    assert process_name()
+    assert not is_gone(process_name())
+
+
+def test_one_that_ended_is_gone() -> None:
+    assert is_gone(of_one_that_ended())
+
+
+def test_one_whose_number_was_given_again_is_gone() -> None:
+    place, pid, begun = process_name().rsplit("/", 2)
+    assert pid == str(os.getpid())
+    assert is_gone(f"{place}/{pid}/{int(begun) - 1}")
+
+
+@pytest.mark.parametrize("place", ["", "another boot"])
+def test_nothing_is_known_of_one_elsewhere(place: str) -> None:
+    assert not is_gone(f"{place}/{'/'.join(of_one_that_ended().rsplit('/', 2)[1:])}")
+
+
+@pytest.mark.parametrize("name", ["", "/", "//", "0123456789abcdef", "a/b/c"])
+def test_words_that_name_no_process_prove_nothing(name: str) -> None:
+    assert not is_gone(name)
+
+
+def test_the_first_process_is_there_whoever_looks() -> None:
+    place = process_name().rsplit("/", 2)[0]
+    begun = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
+    assert not is_gone(f"{place}/1/{begun}")
