@@ -239,3 +239,27 @@ def text_of(events: list[bytes]) -> str:
     payloads = [json.loads(event[6:]) for event in events if not event.startswith(b"data: [DONE]")]
     deltas = [choice["delta"] for payload in payloads for choice in payload["choices"]]
     return "".join(each.get("content") or "" for each in deltas)
+
+
+def answering(status, payload, **options):
+    async def script(exchange):
+        await exchange.respond_json(payload, status=status, **options)
+
+    return script
+
+
+async def stream_then_drop(exchange):
+    await exchange.start_stream()
+    await exchange.chunk(sse(ROLE, delta(content="some words came")))
+    await asyncio.sleep(0.05)
+    exchange.drop()
+
+
+async def stream_then_wait(exchange):
+    await exchange.start_stream()
+    await exchange.chunk(sse(ROLE, delta(content="some words came")))
+
+
+@pytest.fixture
+def attempts():
+    return []
