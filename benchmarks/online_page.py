@@ -45,20 +45,20 @@ def _compared(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield f"## {'Offline part known' if known else 'Cold start'}, {budget} budget\n"
             yield "| | reward | spend / budget | above zero router at equal spend | gateway less this | regret | ms |"
             yield "| --- | --: | --: | --: | --: | --: | --: |"
-            first = _by_seed(own, "gateway", "reward")
             for name in dict.fromkeys(row["learner"] for row in own):
                 reward = _by_seed(own, name, "reward")
                 spend = _by_seed(own, name, "spend_of_budget")
                 over = _by_seed(own, name, "over_zero_at_spend")
                 ms = _by_seed(own, name, "decide_ms").mean() + _by_seed(own, name, "learn_ms").mean()
-                less = "" if name == "gateway" else _interval(first - reward, sign=True)
+                less = "" if name == "gateway" else _interval(_gained(own, name), sign=True)
                 regret = f"{_by_seed(own, name, 'regret_to_oracle').mean():.0f}"
                 paid = f"{spend.mean():.3f} ({spend.min():.2f} to {spend.max():.2f})"
                 yield (
                     f"| {name} | {_interval(reward)} | {paid} | {_interval(over, sign=True)} | {less} | {regret} "
                     f"| {ms:.2f} |"
                 )
-            yield f"\nZero router at the budget: {_by_seed(own, 'gateway', 'zero_at_budget').mean():.4f}.\n"
+            zero = {row["seed"]: row["zero_at_budget"] for row in own}  # of the stream, whoever was asked
+            yield f"\nZero router at the budget: {np.mean(list(zero.values())):.4f}.\n"
 
 
 def _events(rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -113,7 +113,15 @@ def _by_seed(rows: list[dict[str, Any]], name: str, key: str) -> np.ndarray[Any,
     return _column(sorted((row for row in rows if row["learner"] == name), key=lambda row: int(row["seed"])), key)
 
 
+def _gained(rows: list[dict[str, Any]], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The gateway's reward less this learner's, over the seeds that both were asked on."""
+    ours, theirs = ({row["seed"]: row["reward"] for row in rows if row["learner"] == who} for who in ("gateway", name))
+    return np.array([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())], dtype=np.float64)
+
+
 def _interval(values: np.ndarray[Any, np.dtype[np.float64]], *, sign: bool = False) -> str:
-    """Mean and half a 95 % interval over seeds (normal)."""
+    """Mean and half a 95 % interval over seeds (normal); empty where there are none."""
+    if not len(values):
+        return ""
     half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return f"{values.mean():{'+' if sign else ''}.4f} ± {half:.4f}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import sys
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +118,13 @@ def policy_class(name: str) -> type[Any]:
     return cls
 
 
-def _entry_points() -> dict[str, EntryPoint]:
+def _entry_points() -> Mapping[str, EntryPoint]:
+    return _installed(tuple(sys.path))
+
+
+@lru_cache(maxsize=4)
+def _installed(_path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Every distribution on the path is opened for this (30 ms), so what is installed is looked at once a process."""
     found: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
         first = found.setdefault(point.name, point)

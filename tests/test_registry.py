@@ -169,6 +169,15 @@ def test_an_unknown_name_suggests_close_ones():
     assert ", ".join(registry.available()) in caught.value.hint
 
 
+def test_what_is_installed_is_looked_at_once(plugin, monkeypatch):
+    asked, look = [], registry.entry_points
+    monkeypatch.setattr(registry, "entry_points", lambda **group: asked.append(group) or look(**group))
+    for _ in range(3):
+        registry.available()
+        registry.describe("whole")
+    assert asked == [{"group": registry.GROUP}]
+
+
 def test_two_distributions_with_one_name_are_both_named(tmp_path, plugin):
     install(tmp_path / "second", "plugin-two", {"whole": "elsewhere:Whole"})
     sys.path.insert(0, str(tmp_path / "second"))

@@ -14,7 +14,7 @@ _SEPARATOR = "/"
 
 
 def process_name() -> str:
-    """This process's name; empty where the system does not tell (no Linux)."""
+    """The name of the process that asks; empty where the system does not tell (no Linux)."""
     place, pid = _place(), os.getpid()
     begun = _begun(pid)
     return "" if place is None or begun is None else _SEPARATOR.join((place, str(pid), begun))

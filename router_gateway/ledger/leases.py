@@ -21,8 +21,8 @@ _OF = "@"  # between a lease's id and the name of its process
 class Lease:
     """One process's claim to the work `name`. Methods block, and may raise LedgerUnavailable.
 
-    The database's clock counts, so the clocks of the processes may differ. Who is killed keeps the lease until its
-    time has run out, or until a process of the same machine (and container) sees that it is gone; nobody waits for anybody.
+    The database's clock counts, so the clocks of the processes may differ. Who is killed keeps the lease until its time
+    has run out, or a process of the same machine and container sees that it is gone; nobody waits for anybody.
     """
 
     def __init__(self, engine: Engine, name: str) -> None:

@@ -49,6 +49,22 @@ def test_learners_are_compared_seed_by_seed(page, tmp_path: Path):
     assert "Zero router at the budget: 0.5000." in text
 
 
+def test_learners_run_apart_are_compared_on_the_seeds_that_both_saw(page, tmp_path: Path):
+    rows = [
+        row("gateway", 0, 0.7),
+        row("peer", 0, 0.6),
+        row("peer", 1, 0.1),
+        {**row("stranger", 2, 0.3), "known": False},
+    ]
+    (tmp_path / "online.json").write_text(json.dumps({"compared": rows}))
+    console = Console(record=True, width=200)
+    page.write_page(tmp_path, console)
+    text = console.export_text()
+    assert "| +0.1000 ± 0.0000 | 7 | 1.50 |" in text
+    assert "| stranger | 0.3000 ± 0.0000 | 1.000 (1.00 to 1.00) | +0.0100 ± 0.0000 |  | 7 | 1.50 |" in text
+    assert text.count("Zero router at the budget: 0.5000.") == 2
+
+
 def test_an_event_nobody_recovers_from_is_never(page, tmp_path: Path):
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
