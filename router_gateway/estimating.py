@@ -153,6 +153,7 @@ def installation(config: Config, engine: Any, question: Question) -> Installatio
     from router_gateway.brain import build_guard, build_rule
     from router_gateway.evaluation.audit import Installation
     from router_gateway.evaluation.logged_replay import Manner
+    from router_gateway.learning.recalibration import hearing_of
     from router_gateway.learning.snapshots import Snapshots
 
     made = _made_of(config, engine, question)
@@ -179,6 +180,7 @@ def installation(config: Config, engine: Any, question: Question) -> Installatio
             default_endpoint=changed.default_endpoint,
         ),
         worth_usd=changes.worth_usd,
+        hearing=lambda engine: hearing_of(engine, config.learning),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from router_gateway.brain import Brain, check_changes
@@ -12,6 +12,7 @@ from router_gateway.config import Config
 
 if TYPE_CHECKING:
     from router_gateway.learning.learner import Learner
+    from router_gateway.learning.settings import Learning
     from router_gateway.ledger.keys import Keys
     from router_gateway.ledger.ledger import Ledger
     from router_gateway.lifecycle.desk import Desk
@@ -76,16 +77,21 @@ def open_desk(config: Config, engine: Any) -> Desk:
     )
 
 
-def open_judge(desk: Desk, engine: Any) -> Judge:
-    """Who compares canaries with live traffic, from the ledger's database."""
+def open_judge(desk: Desk, engine: Any, learning: Learning) -> Judge:
+    """Who compares canaries with live traffic, from the ledger's database.
+
+    What models as judges are worth is settled when a stage begins: until it ends, a score means the same at every look.
+    """
+    from router_gateway.learning.recalibration import hearing_of
     from router_gateway.ledger.experiments import read_outcomes
     from router_gateway.ledger.leases import Lease
     from router_gateway.lifecycle.evidence import trial_of
     from router_gateway.lifecycle.judge import LEASE, Judge
 
+    hearing = lru_cache(maxsize=8)(lambda since: hearing_of(engine, learning, until=since))
     return Judge(
         desk,
-        read=lambda experiment, since, rows_max: trial_of(read_outcomes(engine, experiment, since, rows_max)),
+        read=lambda name, since, rows_max: trial_of(read_outcomes(engine, name, since, rows_max, hearing(since))),
         held=Lease(engine, LEASE).held,
     )
 
@@ -105,7 +111,7 @@ def open_rollout(brain: Brain, engine: Any, routers: dict[str, Router], learner:
     rollout = Rollout(
         routers=routers,
         desk=desk,
-        judge=open_judge(desk, engine),
+        judge=open_judge(desk, engine, brain.config.learning),
         workshop=brain,
         shadowing=Shadowing(Shadows(engine), rows_max=brain.config.lifecycle.shadow_rows_max),
         teach=teach,

@@ -27,6 +27,7 @@ from router_gateway.evaluation.paired import Paired
 from router_gateway.learning import standing
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.decided import read_decided
+from router_gateway.ledger.hearing import Hearing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Installation:
     policy : name of what is asked about where the question names no policy: the live one, or a candidate
     unfitted : builds a policy by its name; snapshots : the configured policies'; manner : of choosing
     worth_usd : the dial of `policy` where it is its own; None leaves every request the one it had
+    hearing : of a ledger (an engine of ledger/), how its feedback is weighed
     """
 
     policy: str
@@ -43,6 +45,7 @@ class Installation:
     snapshots: Snapshots
     manner: Manner
     worth_usd: float | None = None
+    hearing: Callable[[Any], Hearing] = lambda _: Hearing()
 
     def dial(self, question: Question) -> float | None:
         """The one dial of all requests, USD; None where each keeps its own."""
@@ -76,6 +79,7 @@ def audit(engine: Any, installation: Installation, question: Question) -> AuditR
         decisions_max=question.decisions_max,
         rated_only=True,
         tenant=question.tenant,
+        hearing=installation.hearing(engine),
     )
     try:
         outcomes = gathered(*rated("the ledger", decided))

@@ -48,7 +48,12 @@ def curves(engine: Any, subjects: Sequence[Subject], question: CurveQuestion) ->
     """
     unfitted = [subject.installation.unfitted(subject.name) for subject in subjects]
     decided = read_decided(
-        engine, since=question.since, decisions_max=question.decisions_max, rated_only=True, tenant=question.tenant
+        engine,
+        since=question.since,
+        decisions_max=question.decisions_max,
+        rated_only=True,
+        tenant=question.tenant,
+        hearing=subjects[0].installation.hearing(engine),
     )
     told = Curves(on="traffic", rule=question.rule)
     try:

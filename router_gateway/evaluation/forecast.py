@@ -48,7 +48,13 @@ def forecast(
     if len(history) < WEEKLY_MIN:
         notes.append(f"{len(history)} complete days are too few to tell weekdays apart: every day is taken as alike")
     asked = change.question
-    decided = read_decided(engine, since=asked.since, decisions_max=asked.decisions_max, tenant=asked.tenant)
+    decided = read_decided(
+        engine,
+        since=asked.since,
+        decisions_max=asked.decisions_max,
+        tenant=asked.tenant,
+        hearing=installation.hearing(engine),
+    )
     paths = simulate(history, days=change.days, paths=asked.resamples, seed=asked.seed)
     try:
         logged = logged_requests(decided, asked)

@@ -16,7 +16,7 @@ from router_gateway.core.errors import GatewayError, LedgerUnavailable
 from router_gateway.core.protocols import Policy
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.pupil import Outcome, Pupil
-from router_gateway.learning.recalibration import JudgeCorrection
+from router_gateway.learning.recalibration import PAIRS_READ_MAX, JudgeCorrection
 from router_gateway.learning.settings import Learning
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.judged import read_graded
@@ -26,8 +26,6 @@ from router_gateway.ledger.lessons import Lessons
 log = logging.getLogger(__name__)
 
 _JOIN_S = 10.0
-_PAIRS_READ_MAX = 20_000
-"""Newest words of judges, and of the truth, from which the judges' bias is measured."""
 
 
 class Learner:
@@ -134,7 +132,7 @@ def of(
     lease = Lease(engine, "learner")
     correction = None
     if settings.corrects_judges:
-        read = partial(read_graded, engine, settings.truth, rows_max=_PAIRS_READ_MAX)
+        read = partial(read_graded, engine, settings.truth, rows_max=PAIRS_READ_MAX)
         correction = JudgeCorrection(read, prior=settings.judge_prior)
     pupils = {
         name: Pupil(

@@ -1,4 +1,4 @@
-"""Judges' scores as they would be without the judges' bias, before a policy learns them.
+"""Judges' scores as they would be without the judges' bias, before a policy learns them or is compared by them.
 
 Where the truth of an answer is known as well as a judge's score s of it, the two are a pair. From the pairs of a judge
 comes a line, and from those of each endpoint a shift:
@@ -15,12 +15,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Self
 
 import numpy as np
 
-from router_gateway.ledger.judged import UNNAMED, Graded
+from router_gateway.learning.settings import Learning
+from router_gateway.ledger.hearing import Hearing
+from router_gateway.ledger.judged import UNNAMED, Graded, read_graded
 
+PAIRS_READ_MAX = 20_000
+"""Newest words of judges, and of the truth, from which the judges' bias is measured."""
 _EVEN_VARIANCE = 1.0 / 12.0
 """Of scores spread evenly over [0, 1]."""
 
@@ -82,6 +87,19 @@ class JudgeCorrection:
         if self._fitted is None:
             self._fitted = Recalibration.of(self._graded(), prior=self._prior)
         return self._fitted.corrected(row.judge, row.answered, float(row.quality))
+
+
+def hearing_of(engine: Any, settings: Learning, *, until: datetime | None = None) -> Hearing:
+    """How what the ledger (an engine of ledger/) says of answers is to be weighed where policies are compared.
+
+    What judges said is corrected by the pairs known before `until` (None: by all), and not heard where the truth spoke.
+    With `learning.corrects_judges` off everything counts as it was said.
+    """
+    if not settings.corrects_judges:
+        return Hearing()
+    graded = read_graded(engine, settings.truth, until=until, rows_max=PAIRS_READ_MAX)
+    fitted = Recalibration.of(graded, prior=settings.judge_prior)
+    return Hearing(truth=frozenset(settings.truth), corrected=fitted.corrected)
 
 
 def _line(pairs: Sequence[Graded], prior: float) -> Line:

@@ -21,7 +21,7 @@ class Learning(BaseModel):
     judged_min : fewer held-out rows judge nothing
     z : standard errors by which a new snapshot must be worse to be refused
     truth : sources of feedback that judges are measured against, the first that spoke of an answer counts
-    corrects_judges : whether judges' scores are learned less their bias against the truth
+    corrects_judges : whether judges' scores teach, and compare policies, less their bias against the truth
     judge_prior : how many pairs of score and truth weigh as much as believing the score
     lease_s : how long a learner killed on another machine keeps the others waiting; longer than a step takes
     """

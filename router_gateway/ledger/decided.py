@@ -20,6 +20,7 @@ from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import nusd_to_usd
 from router_gateway.core.types import Floats
 from router_gateway.ledger.connections import reading
+from router_gateway.ledger.hearing import Hearing, words
 from router_gateway.ledger.outcome_rows import PAGE_DECISIONS, pseudonym
 from router_gateway.ledger.records import unpack
 from router_gateway.ledger.tables import attempts, comparisons, decisions, feedback, feedback_revocations
@@ -76,19 +77,28 @@ def read_decided(
     decisions_max: int,
     rated_only: bool = False,
     tenant: str | None = None,
+    hearing: Hearing | None = None,
 ) -> list[Decided]:
     """At most `decisions_max` decisions that were sent somewhere, the newest, oldest first.
 
     since : timezone-aware, None = from the first; rated_only : those with feedback; tenant : None = everybody's
+    hearing : how feedback is weighed; None: as it was said
     """
     found: list[Decided] = []
-    for page in _pages(engine, since, decisions_max, rated_only=rated_only, tenant=tenant):
+    weighed = hearing or Hearing()
+    for page in _pages(engine, since, decisions_max, weighed, rated_only=rated_only, tenant=tenant):
         found += page
     return found[:decisions_max][::-1]
 
 
 def _pages(
-    engine: Engine, since: datetime | None, decisions_max: int, *, rated_only: bool, tenant: str | None
+    engine: Engine,
+    since: datetime | None,
+    decisions_max: int,
+    hearing: Hearing,
+    *,
+    rated_only: bool,
+    tenant: str | None,
 ) -> Iterator[list[Decided]]:
     before: tuple[datetime, UUID] | None = None
     count = 0
@@ -103,7 +113,7 @@ def _pages(
             compared = _by_decision(
                 connection, select(comparisons.c.query_id, comparisons.c.seq), comparisons.c.query_id, ids
             )
-        rows = [_decided(row, tried[row["query_id"]], said[row["query_id"]], compared[row["query_id"]]) for row in page]
+        rows = [_decided(row, tried[i], said[i], compared[i], hearing) for i, row in zip(ids, page, strict=True)]
         kept = [row for row in rows if row.tried and (row.quality is not None or not rated_only)]
         count += len(kept)
         yield kept
@@ -129,7 +139,7 @@ def _page(
 def _feedback() -> Select[Any]:
     """With what was taken back, which a learner may have read before it was."""
     revoked = feedback_revocations.c.id.is_not(None).label("revoked")
-    joined = select(feedback, revoked).outerjoin(feedback_revocations, feedback_revocations.c.id == feedback.c.id)
+    joined = words(revoked).outerjoin(feedback_revocations, feedback_revocations.c.id == feedback.c.id)
     return joined.order_by(feedback.c.seq)
 
 
@@ -143,10 +153,10 @@ def _by_decision(
 
 
 def _decided(
-    row: _Mapping, tried: Sequence[_Mapping], said: Sequence[_Mapping], compared: Sequence[_Mapping]
+    row: _Mapping, tried: Sequence[_Mapping], said: Sequence[_Mapping], compared: Sequence[_Mapping], hearing: Hearing
 ) -> Decided:
-    answering = max((a["number"] for a in tried if a["status"] == 200), default=None)
-    latest = {(s["source"], s["turn"]): s["quality"] for s in said if not s["revoked"]}  # a second word corrects
+    answered = next((a["endpoint"] for a in reversed(tried) if a["status"] == 200), None)
+    standing = [word for word in said if not word["revoked"]]
     eligible = [i for i, can in enumerate(row["eligible"]) if can]
     was_called = any(a["endpoint"] == row["endpoint"] for a in tried)
     return Decided(
@@ -157,13 +167,13 @@ def _decided(
         space=row["embedding_space"],
         vector=None if row["embedding"] is None else unpack(row["embedding"]),
         drawn=row["endpoint"],
-        answered=next((a["endpoint"] for a in tried if a["number"] == answering), None),
+        answered=answered,
         propensity=row["propensity"] if was_called else 0.0,
         candidates=[row["endpoints"][i] for i in eligible],
         probability=_numbers(row["probability"], eligible),
         expected_cost_usd=_numbers(row["cost_usd"], eligible),
         worth_usd=row["worth_usd"],
-        quality=sum(latest.values()) / len(latest) if latest and answering is not None else None,
+        quality=None if answered is None else hearing.quality(standing, answered),
         cost_usd=sum(nusd_to_usd(a["cost_nusd"]) for a in tried),
         tried=tuple(_tried(a) for a in tried),
         first_said=(_least(said), _least(compared)),

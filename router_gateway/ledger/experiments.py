@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, Subquery, select
+from sqlalchemy import Engine, Row, Select, Subquery, Table, select
 
 from router_gateway.ledger.connections import reading
+from router_gateway.ledger.hearing import Hearing, words
 from router_gateway.ledger.reads import stands
 from router_gateway.ledger.tables import attempts, decisions, feedback
 
@@ -26,7 +27,7 @@ class Outcome:
     canary : whether the candidate decided
     failed : no endpoint answered, or routing itself failed and the default endpoint served
     first_token_ms : what the client waited for content, failed tries before it included; None without an answer
-    quality : mean of the last word of everybody who rated it, in [0, 1]; None where nobody did
+    quality : what was said of it (`hearing`), in [0, 1]; None where nobody spoke
     rated : grows in the order in which ratings came
     """
 
@@ -39,10 +40,22 @@ class Outcome:
     rated: int = 0
 
 
-def read_outcomes(engine: Engine, experiment: str, since: datetime, rows_max: int) -> list[Outcome]:
-    """The first `rows_max` decisions of an experiment from `since` on, in their order, without those under way."""
+def read_outcomes(
+    engine: Engine, experiment: str, since: datetime, rows_max: int, hearing: Hearing | None = None
+) -> list[Outcome]:
+    """The first `rows_max` decisions of an experiment from `since` on, in their order, without those under way.
+
+    hearing : how ratings are weighed; None: as they were said
+    """
     chosen = (
-        select(decisions.c.query_id, decisions.c.at, decisions.c.arm_unit, decisions.c.candidate, decisions.c.reason)
+        select(
+            decisions.c.query_id,
+            decisions.c.at,
+            decisions.c.endpoint,
+            decisions.c.arm_unit,
+            decisions.c.candidate,
+            decisions.c.reason,
+        )
         .where(decisions.c.experiment == experiment, decisions.c.at >= since)
         .order_by(decisions.c.at, decisions.c.query_id)
         .limit(rows_max)
@@ -50,13 +63,14 @@ def read_outcomes(engine: Engine, experiment: str, since: datetime, rows_max: in
     wanted = chosen.subquery()
     with reading(engine) as connection:
         decided = connection.execute(chosen).all()
-        tried = _by_query(connection.execute(_of(attempts, wanted).order_by(attempts.c.number)))
-        said = _by_query(connection.execute(_of(feedback, wanted, stands(feedback.c.id)).order_by(feedback.c.seq)))
-    return list(_outcomes(decided, tried, said, experiment))
+        tried = _by_query(connection.execute(_of(select(attempts), attempts, wanted).order_by(attempts.c.number)))
+        standing = _of(words(), feedback, wanted).where(stands(feedback.c.id))
+        said = _by_query(connection.execute(standing.order_by(feedback.c.seq)))
+    return list(_outcomes(decided, tried, said, experiment, hearing or Hearing()))
 
 
-def _of(table: Any, wanted: Subquery, *conditions: ColumnElement[bool]) -> Select[Any]:
-    return select(table).join(wanted, wanted.c.query_id == table.c.query_id).where(*conditions)
+def _of(rows: Select[Any], table: Table, wanted: Subquery) -> Select[Any]:
+    return rows.join(wanted, wanted.c.query_id == table.c.query_id)
 
 
 def _by_query(rows: Any) -> Mapping[Any, list[Row[Any]]]:
@@ -66,21 +80,21 @@ def _by_query(rows: Any) -> Mapping[Any, list[Row[Any]]]:
     return found
 
 
-def _outcomes(decided: Sequence[Any], tried: Any, said: Any, experiment: str) -> Iterator[Outcome]:
+def _outcomes(decided: Sequence[Any], tried: Any, said: Any, experiment: str, hearing: Hearing) -> Iterator[Outcome]:
     for row in decided:
         tries = tried.get(row.query_id)
         if not tries or row.arm_unit is None:
             continue
         ratings = said.get(row.query_id, ())
-        latest = {(rating.source, rating.turn): rating.quality for rating in ratings}  # a second word corrects
-        answered = any(each.status == 200 for each in tries)
+        answering = next((each.endpoint for each in reversed(tries) if each.status == 200), None)
+        answered = answering is not None
         yield Outcome(
             unit=row.arm_unit,
             canary=row.candidate == experiment,
             cost_nusd=sum(each.cost_nusd for each in tries),
             failed=row.reason == "fallback:error" or (not answered and tries[-1].error not in _CLIENTS_OWN),
             first_token_ms=_first_token_ms(tries) if answered else None,
-            quality=sum(latest.values()) / len(latest) if latest else None,
+            quality=hearing.quality((rating._mapping for rating in ratings), answering or row.endpoint),
             rated=ratings[0].seq if ratings else 0,
         )
 

@@ -51,19 +51,24 @@ class Reading:
 
 
 def read_graded(
-    engine: Engine, truth: Sequence[FeedbackSource], *, since: datetime | None = None, rows_max: int = ROWS_MAX
+    engine: Engine,
+    truth: Sequence[FeedbackSource],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    rows_max: int = ROWS_MAX,
 ) -> list[Graded]:
     """The newest answers that a judge scored or the truth is known of, oldest first.
 
     truth : sources that count as true, the first that spoke of an answer counts. Who spoke twice means the second word.
-    At most `rows_max` words of judges and as many of each true source are read.
+    Words of `since` <= at < `until` (None = open) are read, at most `rows_max` of judges and of each true source.
     """
     with reading(engine) as connection:
         known: dict[UUID, tuple[str, float]] = {}
         for source in reversed(truth):  # a later one is overruled by an earlier one
-            for row in reversed(connection.execute(_said(source, since, rows_max)).all()):
+            for row in reversed(connection.execute(_said(source, since, until, rows_max)).all()):
                 known[row.query_id] = row.endpoint, row.quality
-        said = list(reversed(connection.execute(_said("judge", since, rows_max)).all()))
+        said = list(reversed(connection.execute(_said("judge", since, until, rows_max)).all()))
     latest: Mapping[tuple[UUID, str], Any] = {(row.query_id, row.judge or UNNAMED): row for row in said}
     judged = [
         Graded(
@@ -105,11 +110,13 @@ def read_readings(engine: Engine, *, since: datetime | None = None, rows_max: in
         ]
 
 
-def _said(source: str, since: datetime | None, rows_max: int) -> Select[Any]:
+def _said(source: str, since: datetime | None, until: datetime | None, rows_max: int) -> Select[Any]:
     """What a source said that stands, newest first, with the endpoint that answered."""
     newest = select(feedback).where(feedback.c.source == source, stands(feedback.c.id))
     if since is not None:
         newest = newest.where(feedback.c.at >= since)
+    if until is not None:
+        newest = newest.where(feedback.c.at < until)
     said = newest.order_by(feedback.c.seq.desc()).limit(rows_max).subquery()
     last = answering_attempt().where(attempts.c.query_id.in_(select(said.c.query_id))).subquery()
     return (

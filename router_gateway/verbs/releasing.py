@@ -229,7 +229,8 @@ def _office(source: Path | None) -> Iterator[Office]:
     migrate(loaded.ledger_url)
     with database(loaded) as engine:
         desk = open_desk(loaded, engine)
-        yield Office(config=loaded, desk=desk, judge=open_judge(desk, engine), shadows=Shadows(engine), engine=engine)
+        judge = open_judge(desk, engine, loaded.learning)
+        yield Office(config=loaded, desk=desk, judge=judge, shadows=Shadows(engine), engine=engine)
 
 
 def _who() -> str:

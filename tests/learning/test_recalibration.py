@@ -8,9 +8,11 @@ import pytest
 from router_gateway.core.ids import uuid7
 from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Feedback
-from router_gateway.learning.recalibration import JudgeCorrection, Recalibration
+from router_gateway.learning.recalibration import JudgeCorrection, Recalibration, hearing_of
+from router_gateway.ledger.decided import read_decided
+from router_gateway.ledger.hearing import Hearing
 from router_gateway.ledger.judged import Graded
-from tests.learning.school import AT, WORLD, decide, enrolled, school, scores
+from tests.learning.school import AT, SETTINGS, WORLD, decide, enrolled, school, scores
 
 
 def pairs(count, *, judge="j", endpoint="a", score=lambda truth: truth, seed=1):
@@ -81,11 +83,12 @@ def test_pairs_are_read_once_a_round_and_only_for_judges():
 def judged_ledger(ledger, *, seed, labelled, flattered, count=300):
     """Decisions whose answers a judge scored; it gives `flattered` full marks, and some labels know better."""
     queries, cluster = WORLD.queries(count, seed=seed)
-    rng = np.random.default_rng(seed)
+    rng, truths = np.random.default_rng(seed), {}
     for row in range(count):
         column = int(rng.integers(0, len(WORLD.endpoints)))
         name, truth = WORLD.endpoints[column], float(WORLD.quality[cluster[row], column])
         query_id = decide(ledger, queries.embedding[row], name)
+        truths[query_id] = truth
         score = min(truth + 0.6, 1.0) if name == flattered else truth
         said = Feedback(id=uuid7(), query_id=query_id, at=AT, quality=score, source="judge")
         ledger.record_judgement(
@@ -97,6 +100,7 @@ def judged_ledger(ledger, *, seed, labelled, flattered, count=300):
             ledger.record_feedback(Feedback(id=uuid7(), query_id=query_id, at=AT, quality=truth, source="label"))
         ledger.record_feedback(said)
     assert ledger.drain()
+    return truths
 
 
 def error(policy, flattered):
@@ -118,6 +122,24 @@ def test_a_policy_learns_what_a_flattering_judge_said_less_the_flattery(ledger, 
         assert pupil.step() == {"linear": "learned"}
         errors[corrects] = error(live["linear"].current().policy, flattered)
     assert abs(errors[True]) < 0.6 * errors[False]
+
+
+def apart(ledger, hearing, truths):
+    """Mean distance of what answers are taken to be worth from the truth: of the flattered endpoint, of the others."""
+    found = {True: [], False: []}
+    for each in read_decided(ledger.engine, since=None, decisions_max=1_000, rated_only=True, hearing=hearing):
+        found[each.answered == WORLD.endpoints[0]].append(abs(each.quality - truths[each.id]))
+    return np.mean(found[True]), np.mean(found[False])
+
+
+def test_policies_are_compared_by_what_a_flattering_judge_said_less_the_flattery(ledger):
+    truths = judged_ledger(ledger, seed=6, labelled=0.3, flattered=WORLD.endpoints[0])
+    asked = SETTINGS.model_copy(update={"judge_prior": 5.0})
+    flattered, others = apart(ledger, hearing_of(ledger.engine, asked), truths)
+    assert flattered < 0.6 * apart(ledger, hearing_of(ledger.engine, asked, until=AT), truths)[0]  # no pair was known
+    assert others < 0.1
+    as_said = hearing_of(ledger.engine, asked.model_copy(update={"corrects_judges": False}))
+    assert as_said == Hearing()
 
 
 def test_without_any_truth_a_judge_is_believed(ledger, tmp_path):

@@ -13,9 +13,11 @@ from sqlalchemy.exc import DBAPIError
 
 from router_gateway.core.errors import Conflict, NotFound
 from router_gateway.core.ids import uuid7
+from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Attempt, Decision, Feedback, Query, Reason, Revocation
 from router_gateway.ledger.candidates import Candidate, Candidates, Transition
 from router_gateway.ledger.experiments import read_outcomes
+from router_gateway.ledger.hearing import Hearing
 from router_gateway.ledger.journal import Journal
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.lifecycle_tables import candidates, transitions
@@ -184,6 +186,24 @@ def test_the_last_word_of_everybody_counts_and_what_was_taken_back_does_not(ledg
     gone = lab.rate(silent, 0.9)
     ledger.record_revocation(Revocation(id=gone.id, at=AT))
     assert [each.quality for each in lab.read()] == [0.75, None]
+
+
+def test_ratings_are_weighed_as_asked(ledger: Ledger) -> None:
+    lab = Lab(ledger)
+    judged, both = lab.decide("u", OK), lab.decide("v", (503, "upstream_error", 0.0), OK, canary=False)
+    for query in (judged, both):
+        said = lab.rate(query, 0.9, source="judge")
+        ledger.record_judgement(
+            Judgement(
+                id=said.id, query_id=query.id, call_id=uuid7(), at=AT, judge="j", endpoint="a", score=0.9, chars=1
+            )
+        )
+    lab.rate(both, 0.1, source="label")
+    assert [each.quality for each in lab.read()] == [0.9, 0.5]
+    known = {("j", "a", 0.9): 0.6}
+    hearing = Hearing(truth=frozenset({"label"}), corrected=lambda *said: known[said])
+    found = read_outcomes(ledger.engine, "c", AT, 100, hearing)
+    assert [each.quality for each in found] == [0.6, 0.1]
 
 
 def test_a_decision_without_a_candidate_is_recorded_as_ever(ledger: Ledger) -> None:

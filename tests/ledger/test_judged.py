@@ -61,6 +61,8 @@ def test_a_part_of_the_past_is_read_and_no_more_rows_than_asked(ledger: Ledger) 
     assert len(read_graded(ledger.engine, TRUTH, rows_max=3)) == 3
     assert read_graded(ledger.engine, TRUTH, since=AT + timedelta(seconds=1)) == []
     assert len(read_graded(ledger.engine, TRUTH, since=AT)) == 5
+    assert read_graded(ledger.engine, TRUTH, until=AT) == []
+    assert len(read_graded(ledger.engine, TRUTH, until=AT + timedelta(seconds=1))) == 5
 
 
 @pytest.mark.parametrize("since", [None, datetime(2020, 1, 1, tzinfo=UTC)])
