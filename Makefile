@@ -123,7 +123,7 @@ online: $(VENV)/.installed ## Learn under a budget on one stream with the field'
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/online.py $(ARGS)
 
 ope: $(VENV)/.installed ## Check that off-policy estimates tell the truth, on logs drawn from recorded outcomes
-	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/ope.py $(ARGS)
+	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/ope.py $(ARGS)
 
 forecast: $(VENV)/.installed ## Count how often the band of a forecast holds what came, on simulated traffic
 	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/forecast.py $(ARGS)
