@@ -89,6 +89,9 @@ class Workshop:
     def space(self) -> str:
         return world().space
 
+    def lay_over(self, state: Mapping[str, Any]) -> None:
+        """Nothing is saved here."""
+
     def configured(self, policy: str) -> LivePolicy:
         return self.live
 

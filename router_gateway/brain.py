@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from router_gateway import registry
-from router_gateway.config import Changes, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice
+from router_gateway.config import Changes, Config, EpsilonGreedyRule, GreedyRule, PolicyChoice, Savable
 from router_gateway.core.errors import PolicyError, RequestError, SnapshotMismatch
 from router_gateway.core.protocols import Embedder, Policy, Rule, StartsFromPrior
 from router_gateway.core.types import Endpoint, NamedPolicy
@@ -101,6 +101,10 @@ class Brain:
     cost: LearnedCost = field(init=False)
     live: dict[str, LivePolicy] = field(init=False, default_factory=dict)
     newcomers: Newcomers | None = None
+    saved: Mapping[str, Any] = field(init=False, default_factory=dict)
+    """What admins saved (of `Savable`), in force over the configuration."""
+    rebudget: Callable[[float], None] = lambda usd: None
+    """Tells the pacer another budget."""
 
     def __post_init__(self) -> None:
         self.embedder = build_embedder(self.config)
@@ -221,9 +225,7 @@ class Brain:
 
     def router(self, live: LivePolicy, changes: Mapping[str, Any], candidate: str | None) -> Router:
         """The pool's router over a policy; `changes` (of `check_changes`) are those of the candidate named."""
-        changed = Changes.model_validate(changes)
-        wanted = {name: value for name in Changes.model_fields if (value := getattr(changed, name)) is not None}
-        config = self.config.model_copy(update=wanted)
+        config = with_changes(self.in_force, changes)
         return Router(
             endpoints=self.endpoints,
             default_endpoint=config.default_endpoint,
@@ -237,6 +239,18 @@ class Brain:
             newcomers=self.newcomers,
             candidate=candidate,
         )
+
+    def lay_over(self, state: Mapping[str, Any]) -> None:
+        """Have routers that are built from now on follow what is saved. Raises RequestError for what cannot be."""
+        check_savable(state)
+        self.saved = state
+        if self.in_force.pacing is not None:
+            self.rebudget(self.in_force.pacing.usd)
+
+    @property
+    def in_force(self) -> Config:
+        """The configuration with what is saved laid over it."""
+        return with_changes(self.config, self.saved)
 
     def configured(self, policy: str) -> LivePolicy:
         """The policy as configured, whatever serves in its place."""
@@ -282,10 +296,28 @@ class Brain:
         return named
 
 
+def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """The configuration with changes (of `check_changes`) in force; None changes nothing."""
+    changed = Savable.model_validate(changes)
+    wanted = {name: value for name in Changes.model_fields if (value := getattr(changed, name)) is not None}
+    if config.pacing is not None and changed.pacing_usd is not None:
+        wanted["pacing"] = config.pacing.model_copy(update={"usd": changed.pacing_usd})
+    return config.model_copy(update=wanted)
+
+
 def check_changes(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes that were named, as JSON values. Raises RequestError naming the first that is wrong."""
+    """What a candidate changes, as JSON values without None. Raises RequestError naming the first that is wrong."""
+    return {name: value for name, value in _checked(said, Changes).items() if value is not None}
+
+
+def check_savable(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is saved, as JSON values; None lifts a setting. Raises RequestError naming the first that is wrong."""
+    return _checked(said, Savable)
+
+
+def _checked(said: Mapping[str, Any], model: type[Changes]) -> dict[str, Any]:
     try:
-        return Changes.model_validate(dict(said)).model_dump(mode="json", exclude_unset=True, exclude_none=True)
+        return model.model_validate(dict(said)).model_dump(mode="json", exclude_unset=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         path = ".".join(map(str, ("changes", *first["loc"])))

@@ -212,6 +212,7 @@ def create_key(
     tenant: Annotated[str, typer.Option(help="Whose spend and decisions these are.")] = "default",
     allow: Annotated[list[str] | None, typer.Option(help="Glob over endpoint names; repeatable. Default: all.")] = None,
     admin: Annotated[bool, typer.Option("--admin", help="The key also opens the admin API.")] = False,
+    viewer: Annotated[bool, typer.Option("--viewer", help="The key also reads the admin API, and no more.")] = False,
     config: ConfigOption = None,
     demo: DemoOption = False,
 ) -> None:
@@ -219,7 +220,7 @@ def create_key(
     from router_gateway.opening import open_keys
 
     with open_keys(_load(config, demo)) as keys:
-        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ()), admin=admin))
+        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ()), admin=admin, viewer=viewer))
 
 
 @keys_app.command("list")
@@ -233,7 +234,7 @@ def list_keys(config: ConfigOption = None, demo: DemoOption = False) -> None:
         rows = [
             [
                 key.prefix + "…",
-                key.name + (" (admin)" if key.admin else ""),
+                key.name + ("" if key.role == "user" else f" ({key.role})"),
                 key.tenant,
                 ", ".join(key.allows) or "all",
                 f"{key.created_at:%Y-%m-%d %H:%M}",

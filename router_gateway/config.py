@@ -1,6 +1,7 @@
 """The configuration file and environment as checked models.
 
-Later wins: defaults < preset < YAML < environment (`ROUTER_GATEWAY__SERVER__PORT=9000`). Unknown keys are errors,
+Later wins: defaults < preset < YAML < environment (`ROUTER_GATEWAY__SERVER__PORT=9000`), and before all of them what
+admins saved while the gateway ran (saving.py). Unknown keys are errors,
 every mistake is reported at once with its path, and secrets are named by environment variable only.
 """
 
@@ -24,7 +25,7 @@ from router_gateway.grading.settings import Judging
 from router_gateway.grading.settings import problems as judging_problems
 from router_gateway.learning.settings import Learning
 from router_gateway.lifecycle.settings import Lifecycle
-from router_gateway.presets import PresetSource
+from router_gateway.presets import PRESETS, PresetSource
 from router_gateway.routing.newcomers import NewcomerSettings
 from router_gateway.routing.settings import Pacing
 
@@ -114,6 +115,12 @@ class Changes(_Section):
     guard: GuardSettings | None = None
 
 
+class Savable(Changes):
+    """What an admin may save while the gateway serves (docs/settings.md); null lifts what was saved."""
+
+    pacing_usd: float | None = Field(None, gt=0, le=1e9)
+
+
 class Training(_Section):
     """Outcomes from which the policy is fitted when there is no snapshot yet."""
 
@@ -133,6 +140,12 @@ class Budgets(_Section):
     output_tokens_assumed: int | None = Field(4096, ge=1)
     prompt_margin: float = Field(1.5, ge=1, le=100)
     refresh_s: float = Field(5.0, gt=0, le=3600)
+
+
+class AdminApi(_Section):
+    """What the admin API shows to whom (docs/admin-api.md)."""
+
+    viewers_read_text: bool = False
 
 
 class Dispatch(_Section):
@@ -169,6 +182,7 @@ class Config(BaseSettings):
     learn_output_tokens: bool = True
     training: Training = Training()
     dispatch: Dispatch = Dispatch()
+    admin_api: AdminApi = AdminApi()
     budgets: Budgets = Budgets()
     pacing: Pacing | None = None
     learning: Learning = Learning()
@@ -234,6 +248,28 @@ def load(path: Path | None) -> Config:
     if problems or config is None:
         raise ConfigError(problems, hint=f"in {source.name}; gateway.example.yaml annotates every setting")
     return config
+
+
+def sources(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """By setting that can be saved, who said what the configuration has: environment, file, preset or default."""
+    preset = PRESETS.get(config.preset or "", {})
+    in_environment = {variable.upper() for variable in environ}
+
+    def source(name: str) -> str:
+        section, _, member = name.partition("_") if name == "pacing_usd" else (name, "", "")
+        variable = f"{_ENV_PREFIX}{section}".upper()
+        if any(each == variable or each.startswith(f"{variable}__{member}".upper()) for each in in_environment):
+            return "environment"
+        if section not in config.model_fields_set:
+            return "default"
+        return "preset" if section in preset and config.model_dump()[section] == _complete(section, preset) else "file"
+
+    return {name: source(name) for name in Savable.model_fields}
+
+
+def _complete(section: str, preset: Mapping[str, Any]) -> Any:
+    """What a preset says of a section, with the defaults of what it does not say."""
+    return Changes.model_validate({section: preset[section]}).model_dump()[section]
 
 
 def api_keys(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:

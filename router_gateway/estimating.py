@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from router_gateway.config import Changes, Config
+from router_gateway.config import Config
 from router_gateway.core.apart import Apart
 from router_gateway.core.errors import ConfigError, GatewayError, NotFound, PolicyError, RequestError
 from router_gateway.core.kept import Kept
@@ -39,8 +39,10 @@ def audit(config: Config, question: Question) -> AuditResult:
     Raises GatewayError where there is no current ledger, and what `evaluation.audit.audit` raises.
     """
     from router_gateway.evaluation.audit import audit as run
+    from router_gateway.saving import with_saved
 
     with current_ledger(config) as engine:
+        config = with_saved(config, engine)
         return run(engine, installation(config, engine, question), question)
 
 
@@ -48,8 +50,10 @@ def forecast(config: Config, change: Change) -> Forecast:
     """The days to come, from the ledger as it is. Blocks for seconds; raises as `audit` does."""
     from router_gateway.brain import build_endpoints
     from router_gateway.evaluation.forecast import forecast as run
+    from router_gateway.saving import with_saved
 
     with current_ledger(config) as engine:
+        config = with_saved(config, engine)
         return run(engine, installation(config, engine, change.question), build_endpoints(config), change)
 
 
@@ -65,8 +69,10 @@ def curves(config: Config, question: CurveQuestion) -> Curves:
     from router_gateway.evaluation.curve_result import Curves
     from router_gateway.evaluation.embeddings import Encoder
     from router_gateway.evaluation.reference_curve import Reference, reference_curves
+    from router_gateway.saving import with_saved
 
     with current_ledger(config) as engine:
+        config = with_saved(config, engine)
         subjects = list(_subjects(config, engine, question))
         if question.on == "traffic":
             return run(engine, subjects, question)
@@ -150,16 +156,14 @@ def installation(config: Config, engine: Any, question: Question) -> Installatio
     engine : of ledger/, whose register says which candidate is live
     Raises NotFound for a candidate that there is not, SnapshotMismatch where its policy cannot be read.
     """
-    from router_gateway.brain import build_guard, build_rule
+    from router_gateway.brain import build_guard, build_rule, with_changes
     from router_gateway.evaluation.audit import Installation
     from router_gateway.evaluation.logged_replay import Manner
     from router_gateway.learning.recalibration import hearing_of
     from router_gateway.learning.snapshots import Snapshots
 
     made = _made_of(config, engine, question)
-    changes = Changes.model_validate({} if made is None else made.changes)
-    wanted = {name: value for name in Changes.model_fields if (value := getattr(changes, name)) is not None}
-    changed = config.model_copy(update=wanted)
+    changed = with_changes(config, {} if made is None else made.changes)
     label = config.policy.name if made is None else made.name
 
     def unfitted(said: str) -> Policy:
@@ -179,7 +183,7 @@ def installation(config: Config, engine: Any, question: Question) -> Installatio
             optimism=changed.optimism,
             default_endpoint=changed.default_endpoint,
         ),
-        worth_usd=changes.worth_usd,
+        worth_usd=None if made is None else made.changes.get("worth_usd"),
         hearing=lambda engine: hearing_of(engine, config.learning),
     )
 

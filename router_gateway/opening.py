@@ -98,6 +98,7 @@ def open_judge(desk: Desk, engine: Any, learning: Learning) -> Judge:
 
 def open_rollout(brain: Brain, engine: Any, routers: dict[str, Router], learner: Learner) -> Rollout:
     """Who serves which candidate, as the ledger's database has it now; `routers` and `learner` follow."""
+    from router_gateway.ledger.saved_settings import SavedSettings
     from router_gateway.ledger.shadows import Shadows
     from router_gateway.lifecycle.rollout import Line, Rollout
     from router_gateway.lifecycle.shadowing import Shadowing
@@ -115,6 +116,7 @@ def open_rollout(brain: Brain, engine: Any, routers: dict[str, Router], learner:
         workshop=brain,
         shadowing=Shadowing(Shadows(engine), rows_max=brain.config.lifecycle.shadow_rows_max),
         teach=teach,
+        settings=SavedSettings(engine),
     )
     rollout.refresh()
     return rollout

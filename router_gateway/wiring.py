@@ -83,6 +83,7 @@ def build(
     from router_gateway.estimating import Estimates
     from router_gateway.grading.grader import Grader
     from router_gateway.ledger.keys import Keys
+    from router_gateway.saving import Saving
 
     upstreams, prepare = _upstreams(config)
     brain = Brain(config=config, endpoints=build_endpoints(config, replay_url))
@@ -115,8 +116,9 @@ def build(
         requests_in_flight_max=config.server.requests_in_flight_max,
         stream_ping_s=config.server.stream_ping_s,
         started_at=int(datetime.now(UTC).timestamp()),
-        settings=config.shown(),
+        saving=Saving(config),
         truth=config.learning.truth,
+        viewers_read_text=config.admin_api.viewers_read_text,
         # seconds of import: before the first request rather than under it, and only where it is needed
         before_serving=[prepare] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
@@ -152,7 +154,7 @@ def _gateway(
         learns_output_tokens=config.learn_output_tokens,
         budgets=_open_budgets(config, ledger, {endpoint.name: endpoint for endpoint in brain.endpoints}),
         newcomers=newcomers,
-        pacer=_open_pacer(config, ledger, brain.live),
+        pacer=_open_pacer(brain, ledger),
         keepsake=_kept(config, brain.cost),
     )
 
@@ -231,11 +233,12 @@ def _open_budgets(config: Config, ledger: Ledger, pool: Mapping[str, Endpoint]) 
     return keeper
 
 
-def _open_pacer(config: Config, ledger: Ledger, live: Mapping[str, LivePolicy]) -> PaceKeeper | None:
-    """The pacer of the configured budget, where the ledger left it; None without one."""
+def _open_pacer(brain: Brain, ledger: Ledger) -> PaceKeeper | None:
+    """The pacer of the budget in force, where the ledger left it; None without one."""
     from router_gateway.learning.pupil import changes_of
     from router_gateway.ledger.pace_keeper import PaceKeeper
 
+    config, live = brain.in_force, brain.live
     if config.pacing is None:
         return None
     pacer = config.pacing.pacer(rule=build_rule(config), worth_usd=config.worth_usd, optimism=config.optimism)
@@ -245,6 +248,7 @@ def _open_pacer(config: Config, ledger: Ledger, live: Mapping[str, LivePolicy]) 
         changes=lambda: sum(sum(changes_of(policy.current()).values()) for policy in live.values()),
         refresh_s=config.pacing.refresh_s,
     )
+    brain.rebudget = keeper.rebudget
     keeper.start()
     return keeper
 

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from router_gateway.api.admin_door import Asked, Route, admin_only, listed
+from router_gateway.api.admin_door import Asked, Note, Route, admin_only, listed
 from router_gateway.core.errors import NotFound, RequestError
 from router_gateway.ledger.candidates import Transition
 from router_gateway.ledger.shadows import Shadows
 from router_gateway.lifecycle import telling
 from router_gateway.lifecycle.rollout import Rollout
 
-Note = Annotated[str, Field(max_length=2_000)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -109,7 +108,9 @@ async def draft(asked: Asked) -> dict[str, Any]:
         )
         return telling.candidate(one, rollout.desk.last(one.name))
 
-    return await asyncio.to_thread(work)
+    drafted = await asyncio.to_thread(work)
+    asked.did("candidate.draft", body.name, note=body.note, policy=drafted["policy"], changes=drafted["changes"])
+    return drafted
 
 
 async def _begin_fit(asked: Asked, rollout: Rollout, body: Draft, policy: str) -> dict[str, Any]:
@@ -153,7 +154,9 @@ async def move(asked: Asked) -> dict[str, Any]:
         rollout.refresh()
         return telling.transition(row)
 
-    return await asyncio.to_thread(work)
+    moved = await asyncio.to_thread(work)
+    asked.did(f"candidate.{verb}", name, note=body.note, before=moved["before"], state=moved["state"])
+    return moved
 
 
 def _rollout(asked: Asked) -> Rollout:

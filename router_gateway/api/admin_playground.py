@@ -76,6 +76,7 @@ class Verdict(BaseModel):
 @admin_only
 async def decide(asked: Asked) -> dict[str, Any]:
     """The decision with all that speaks for it; nothing is called and nothing written."""
+    asked.did_nothing()
     wish = await asked.body(Deciding, _BODY_BYTES_MAX)
     wishes = {"policy": wish.policy, "worth_usd": wish.worth_usd}
     routing = {name: value for name, value in wishes.items() if value is not None}

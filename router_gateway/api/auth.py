@@ -8,11 +8,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 
 from router_gateway.core.errors import AdminOnly, AuthError, LedgerUnavailable
 from router_gateway.ledger.keys import ApiKey
+
+READS = ("GET", "HEAD")
+"""Methods that change nothing."""
 
 _KEY_CHARS_MAX = 512
 
@@ -51,15 +55,18 @@ class Authenticator:
                 "no API key: send `Authorization: Bearer <key>` or `x-api-key: <key>`", code="missing_api_key"
             )
         key = await self._look_up(secret) if len(secret) <= _KEY_CHARS_MAX else None
-        if key is None:
-            raise AuthError("this API key is unknown or revoked")
+        if key is None or key.expired(datetime.now(UTC)):
+            raise AuthError("this API key is unknown, revoked or expired")
         return key
 
     async def admin(self, request: Request) -> ApiKey:
-        """The same of a request to the admin API. Raises AuthError, AdminOnly."""
+        """The same of a request to the admin API: a viewer's key reads there. Raises AuthError, AdminOnly."""
         key = await self(request)
-        if not key.admin:
-            raise AdminOnly("this API key does not open the admin API", hint="router-gateway keys create NAME --admin")
+        hint = "router-gateway keys create NAME --admin"
+        if key.viewer and request.method not in READS:
+            raise AdminOnly("this API key has the role viewer, which changes nothing", hint=hint, code="read_only_role")
+        if not (key.admin or key.viewer):
+            raise AdminOnly("this API key does not open the admin API", hint=hint)
         return key
 
     async def _look_up(self, secret: str) -> ApiKey | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -51,11 +51,33 @@ class Drafts(Protocol):
         ...
 
 
+class Saves(Protocol):
+    """Settings that may be saved while the gateway serves; see saving.py."""
+
+    def check(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The changes as JSON values; None lifts a setting. Raises RequestError naming the first that is wrong."""
+        ...
+
+    def shown(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration with a saved state in force; what is secret is masked."""
+        ...
+
+    def told(self, state: Mapping[str, Any], candidate: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """By setting, the value in force, and because of whom."""
+        ...
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What may be saved, as a JSON Schema."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """`ready` names what is not ready yet (empty: all is); `settings` is the configuration without its secrets.
+    """`ready` names what is not ready yet (empty: all is).
 
-    `truth` are the sources of feedback that judges are measured against; `siblings` are the other workers, if any.
+    `truth` are the sources of feedback that judges are measured against; `siblings` are the other workers, if any;
+    `viewers_read_text` lets viewers' keys read prompts where they are stored.
     """
 
     gateway: Gateway
@@ -66,13 +88,14 @@ class Parts:
     ready: Callable[[], list[str]]
     estimates: Estimating
     drafts: Drafts
+    saving: Saves
     body_bytes_max: int
     requests_in_flight_max: int
     stream_ping_s: float
     started_at: int
     before_serving: Sequence[Callable[[], Awaitable[None]]] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
     truth: Sequence[FeedbackSource] = Learning().truth
+    viewers_read_text: bool = False
 
 
 def parts_of(request: Request) -> Parts:

@@ -1,4 +1,4 @@
-"""Writes the ledger's outcomes to a file: Parquet, CSV or JSON lines, as they come."""
+"""Writes the ledger's outcomes to a file, as Parquet, CSV or JSON lines, or streams the latter two, as they come."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 from sqlalchemy import Engine
 
@@ -34,6 +34,18 @@ def export(engine: Engine, out: Path, wanted: Wanted) -> int:
         return write(file, read_pages(engine, wanted))
 
 
+def stream(engine: Engine, wanted: Wanted, kind: Literal["csv", "jsonl"], *, hidden: frozenset[str]) -> Iterator[bytes]:
+    """The same rows as CSV or JSON lines, a page at a time; of the columns `hidden` every cell is empty.
+
+    Blocks on the database between pages. Raises LedgerUnavailable, at the first page or at a later one.
+    """
+    write = _lines if kind == "jsonl" else _table
+    if kind == "csv":
+        yield _cells([COLUMNS])
+    for page in read_pages(engine, wanted):
+        yield write([{name: None if name in hidden else value for name, value in row.items()} for row in page])
+
+
 @contextmanager
 def _owned(out: Path) -> Iterator[IO[bytes]]:
     """A new file of mode 0600 beside `out`, which takes its place at the end and is gone after an error."""
@@ -51,23 +63,35 @@ def _owned(out: Path) -> Iterator[IO[bytes]]:
 def _write_lines(file: IO[bytes], pages: Iterable[list[Row]]) -> int:
     count = 0
     for page in pages:
-        for row in page:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(_lines(page))
         count += len(page)
     return count
 
 
 def _write_csv(file: IO[bytes], pages: Iterable[list[Row]]) -> int:
-    """Lists are JSON arrays inside their cells."""
     count = 0
-    with io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text:
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        for page in pages:
-            for row in page:
-                writer.writerow({n: json.dumps(v) if isinstance(v, list) else v for n, v in row.items()})
-            count += len(page)
+    file.write(_cells([COLUMNS]))
+    for page in pages:
+        file.write(_table(page))
+        count += len(page)
     return count
+
+
+def _lines(page: Iterable[Row]) -> bytes:
+    return b"".join(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in page)
+
+
+def _table(page: Iterable[Row]) -> bytes:
+    """Lists are JSON arrays inside their cells."""
+    return _cells(
+        [json.dumps(v) if isinstance(v, list) else v for v in (row[name] for name in COLUMNS)] for row in page
+    )
+
+
+def _cells(rows: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode()
 
 
 def _write_parquet(file: IO[bytes], pages: Iterable[list[Row]]) -> int:

@@ -11,15 +11,20 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, get_args
 from uuid import UUID
 
-from sqlalchemy import Engine, Row, Select, insert, select
+from sqlalchemy import Engine, Row, Select, insert, or_, select
 
 from router_gateway.core.errors import NotFound, RequestError
 from router_gateway.core.ids import uuid7
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.tables import api_key_revocations, api_keys
+
+Role = Literal["user", "viewer", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What a key opens besides the API of its tenant: nothing, the reading side of the admin API, or all of it."""
 
 _RANDOM_BYTES = 32
 _PREFIX_CHARS = 11
@@ -30,7 +35,8 @@ _KEYS_MAX = 100_000
 class ApiKey:
     """Who a key belongs to. `allows` are globs over endpoint and model names; empty: everything.
 
-    admin : whether it opens the admin API as well
+    admin : whether it opens the admin API as well; viewer : whether it reads there
+    expires_at : from this instant on it is no key any more; None = never
     """
 
     id: UUID
@@ -40,6 +46,16 @@ class ApiKey:
     allows: tuple[str, ...]
     created_at: datetime
     admin: bool = False
+    viewer: bool = False
+    expires_at: datetime | None = None
+
+    @property
+    def role(self) -> Role:
+        return "admin" if self.admin else "viewer" if self.viewer else "user"
+
+    def expired(self, now: datetime) -> bool:
+        """Whether its time is over at `now` (timezone-aware)."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 class Keys:
@@ -48,13 +64,27 @@ class Keys:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, name: str, tenant: str = "default", allows: Sequence[str] = (), *, admin: bool = False) -> str:
+    def create(
+        self,
+        name: str,
+        tenant: str = "default",
+        allows: Sequence[str] = (),
+        *,
+        admin: bool = False,
+        viewer: bool = False,
+        expires_at: datetime | None = None,
+    ) -> str:
         """A new key in plaintext ("rg-" and 43 URL-safe characters), to be shown once.
 
+        expires_at : timezone-aware, None = never
         Raises RequestError for the tenant that is the gateway itself: its decisions and budget are nobody else's.
         """
         if tenant == JUDGING_TENANT:
             raise RequestError(f"the tenant {tenant!r} is the gateway's own", param="tenant")
+        if admin and viewer:
+            raise RequestError("a key is an admin's or a viewer's, not both", param="role")
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise RequestError("`expires_at` is over already", param="expires_at")
         key = "rg-" + secrets.token_urlsafe(_RANDOM_BYTES)
         row = {
             "id": uuid7(),
@@ -65,13 +95,15 @@ class Keys:
             "sha256": _digest(key),
             "allows": list(allows),
             "admin": admin,
+            "viewer": viewer,
+            "expires_at": expires_at,
         }
         with writing(self._engine) as connection:
             connection.execute(insert(api_keys).values(row))
         return key
 
     def find(self, plaintext: str) -> ApiKey | None:
-        """The key's owner, or None for an unknown or revoked key."""
+        """The key's owner, or None for an unknown, revoked or expired key."""
         digest = _digest(plaintext)
         with reading(self._engine) as connection:
             row = connection.execute(_active().where(api_keys.c.sha256 == digest)).first()
@@ -106,7 +138,8 @@ class Keys:
 
 def _active() -> Select[tuple[object, ...]]:
     revoked = select(api_key_revocations.c.key_id).where(api_key_revocations.c.key_id == api_keys.c.id).exists()
-    return select(api_keys).where(~revoked)
+    lasting = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > datetime.now(UTC))
+    return select(api_keys).where(~revoked, lasting)
 
 
 def _named(key: ApiKey, name: str) -> bool:
@@ -126,4 +159,6 @@ def _key(row: Row[tuple[object, ...]]) -> ApiKey:
         allows=tuple(row.allows),
         created_at=row.at,
         admin=row.admin,
+        viewer=row.viewer,
+        expires_at=row.expires_at,
     )

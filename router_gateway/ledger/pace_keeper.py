@@ -105,6 +105,10 @@ class PaceKeeper:
         """A try ended. Safe from any thread, and waits for nothing."""
         self._waiting.append((attempt, self._now().timestamp()))
 
+    def rebudget(self, usd: float) -> None:
+        """Another budget from now on; of a period, with what is spent of it so far. Safe from any thread."""
+        self._pacer.plan.usd = usd
+
     def start(self) -> None:
         """Go on where the ledger stands. With the database away: begin as if nothing had been."""
         try:

@@ -1,20 +1,19 @@
-"""Two small registers beside the ledger: snapshots of policies, and settings saved by hand.
+"""A small register beside the ledger: snapshots of policies.
 
-Both are written at once rather than through the journal: whoever saves one waits for it.
+It is written at once rather than through the journal: whoever saves one waits for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, func, insert, select
+from sqlalchemy import Engine, Row, Select, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from router_gateway.ledger.connections import reading, writing
-from router_gateway.ledger.tables import settings, snapshots
+from router_gateway.ledger.tables import snapshots
 
 _SNAPSHOTS_MAX = 1_000
 
@@ -32,7 +31,7 @@ class SnapshotRow:
 
 
 class Registers:
-    """Append-only: the newest row of a name or key counts. All methods block, and may raise LedgerUnavailable."""
+    """Append-only: the newest row of a name counts. All methods block, and may raise LedgerUnavailable."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -59,18 +58,6 @@ class Registers:
         query = _of(name).order_by(snapshots.c.version.desc()).limit(_SNAPSHOTS_MAX)
         with reading(self._engine) as connection:
             return [_snapshot(row) for row in connection.execute(query)]
-
-    def save_setting(self, key: str, value: Any, *, author: str) -> None:
-        """Append a value (JSON) for the key; earlier ones stay on record."""
-        with writing(self._engine) as connection:
-            connection.execute(insert(settings).values(key=key, value=value, author=author, at=datetime.now(UTC)))
-
-    def settings(self) -> Mapping[str, Any]:
-        """The newest value of every key."""
-        newest = select(func.max(settings.c.seq)).group_by(settings.c.key)
-        query = select(settings.c.key, settings.c.value).where(settings.c.seq.in_(newest))
-        with reading(self._engine) as connection:
-            return {row.key: row.value for row in connection.execute(query)}
 
 
 def _of(name: str) -> Select[Any]:

@@ -185,11 +185,26 @@ settings = Table(
     "settings",
     metadata,
     Column("seq", Sequence, primary_key=True),
-    Column("key", String, nullable=False),
-    Column("value", JSON, nullable=False),
-    Column("author", String, nullable=False),
+    Column("base", BigInteger, nullable=False),  # the row it was saved over, 0 = none: of two that race, one is refused
     Column("at", UtcDateTime, nullable=False),
-    Index(None, "key"),
+    Column("author", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("changes", JSON, nullable=False),  # what was asked; null lifts a setting
+    Column("state", JSON, nullable=False),  # all that is saved from this row on
+    Column("restores", BigInteger),  # the row whose state came back
+    UniqueConstraint("base"),
+)
+
+admin_events = Table(
+    "admin_events",
+    metadata,
+    Column("seq", Sequence, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("author", String, nullable=False),
+    Column("action", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("note", String, nullable=False),
+    Column("detail", JSON, nullable=False),
 )
 
 api_keys = Table(
@@ -203,6 +218,8 @@ api_keys = Table(
     Column("sha256", String(64), nullable=False),  # hex; the key itself is nowhere
     Column("allows", JSON, nullable=False),
     Column("admin", Boolean, nullable=False, server_default=false()),
+    Column("viewer", Boolean, nullable=False, server_default=false()),
+    Column("expires_at", UtcDateTime),
     UniqueConstraint("sha256"),
 )
 

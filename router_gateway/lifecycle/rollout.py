@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 from uuid import UUID
 
-from router_gateway.core.errors import GatewayError
+from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.core.types import Decision, Query
 from router_gateway.learning.live import LivePolicy
 from router_gateway.learning.manifest import Manifest
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.ledger.candidates import Candidate, Transition
+from router_gateway.ledger.saved_settings import Saved, SavedSettings
 from router_gateway.lifecycle import makings
 from router_gateway.lifecycle.assignment import Shares, unit
 from router_gateway.lifecycle.desk import Desk
@@ -50,6 +51,10 @@ class Workshop(Protocol):
         """The policy as configured."""
         ...
 
+    def lay_over(self, state: Mapping[str, Any]) -> None:
+        """Have routers that are built from now on follow what admins saved. Raises RequestError."""
+        ...
+
     def router(self, live: LivePolicy, changes: Mapping[str, Any], candidate: str | None) -> Router:
         """The pool's router over a policy, with changes of dial, rule and guard."""
         ...
@@ -80,8 +85,9 @@ class Arm:
 
 @dataclass(kw_only=True)
 class Rollout:
-    """Follows the register, and changes `routers` (the gateway's own) in place.
+    """Follows the register, and what admins saved, and changes `routers` (the gateway's own) in place.
 
+    settings : where admins save; None = nothing is ever saved
     teach : is told whenever another line than before is live in the place of a policy
     Without a candidate a request costs one look into an empty dictionary.
     """
@@ -92,12 +98,18 @@ class Rollout:
     workshop: Workshop
     shadowing: Shadowing
     teach: Callable[[str, Line], None] = lambda policy, line: None
+    settings: SavedSettings | None = None
+    saved: Saved | None = field(default=None, init=False)
+    """The row of `settings` in force in this process."""
+    live_changes: dict[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
+    """By policy what the candidate that is live changes: it goes before what is saved."""
     failing: dict[str, str] = field(default_factory=dict, init=False)
     """Candidates that cannot serve in this process, and why; the live policy serves in their place."""
 
     def __post_init__(self) -> None:
         self._following = threading.Lock()
         self._seen = -1
+        self._settings_seen = 0
         self._splits: Mapping[str, Split] = {}
         self._lines: dict[str, Line] = {}
         self._taught: dict[str, str | None] = dict.fromkeys(self.routers)
@@ -132,14 +144,30 @@ class Rollout:
         return None if split is None or decision.candidate != split.experiment else split.router
 
     def refresh(self) -> None:
-        """Follow the register, where anything has happened since. Raises LedgerUnavailable."""
+        """Follow what is saved and the register, where anything has happened since. Raises LedgerUnavailable."""
         with self._following:
             newest = self.desk.register.newest()
-            if newest != self._seen:
-                self._follow()
+            resettled = self._follow_settings()
+            if resettled or newest != self._seen:
+                self._follow(resettled)
                 self._seen = -1 if self.failing else newest
 
-    def _follow(self) -> None:
+    def _follow_settings(self) -> bool:
+        """Whether another row of settings is in force than before. One that is none here is told and passed over."""
+        if self.settings is None or (newest := self.settings.newest_id()) == self._settings_seen:
+            return False
+        saved = self.settings.at(newest)
+        self._settings_seen = newest
+        try:
+            self.workshop.lay_over(saved.state)
+        except RequestError as error:
+            log.error("settings %d, saved by %s, do not fit here: %s", newest, saved.author, error.message)
+            return False
+        self.saved = saved
+        log.info("settings %d of %s are in force", newest, saved.author)
+        return True
+
+    def _follow(self, resettled: bool) -> None:
         candidates = {each.name: each for each in self.desk.register.all()}
         standing = self.desk.register.standing()
         splits: dict[str, Split] = {}
@@ -148,7 +176,7 @@ class Rollout:
         told, self.failing = self.failing, {}
         for policy in self.routers:
             rows = [row for row in standing if row.policy == policy]
-            self._follow_live(policy, rows, candidates, needed)
+            self._follow_live(policy, rows, candidates, needed, resettled)
             for row in rows:
                 if row.state == "canary" and (router := self._router(candidates[row.candidate], candidates, needed)):
                     share = row.share or self.desk.settings.shares[0]
@@ -192,18 +220,27 @@ class Rollout:
                 log.error("following candidates failed: %s", type(error).__name__)
 
     def _follow_live(
-        self, policy: str, rows: list[Transition], candidates: Mapping[str, Candidate], needed: set[str]
+        self,
+        policy: str,
+        rows: list[Transition],
+        candidates: Mapping[str, Candidate],
+        needed: set[str],
+        resettled: bool,
     ) -> None:
-        """Put the live candidate's router in the place of the policy's, or the configured one back."""
+        """Put the live candidate's router in the place of the policy's, or the configured one back.
+
+        resettled : its dial, rule or guard may be others though it is the same
+        """
         live = next((row.candidate for row in reversed(rows) if row.state == "live"), None)
         router = None if live is None else self._router(candidates[live], candidates, needed)
         if live is not None and router is None:
             return  # it cannot be loaded: whatever serves, serves on
         if router is None:
             router = self.workshop.router(self.workshop.configured(policy), {}, None)
-        if self.routers[policy].candidate != router.candidate:
+        if resettled or self.routers[policy].candidate != router.candidate:
             self.routers[policy] = router
             log.info("%s is served by %s", policy, live or "the configured policy")
+        self.live_changes[policy] = {} if live is None else candidates[live].changes
         origin = None if live is None else _origin(candidates[live], candidates)
         if self._taught[policy] != origin:
             self._taught[policy] = origin

@@ -17,7 +17,9 @@ _PERIOD_MIN, _PERIOD_MAX = 2.0 / 3.0, 4.0
 
 
 class Plan(Protocol):
-    """Keeps account of what may be spent."""
+    """Keeps account of what may be spent: `usd` a request or a period; it may be set to another value at any time."""
+
+    usd: float
 
     def routed(self, expected_usd: float, *, at_s: float) -> None:
         """A request arrived and is expected to cost this."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import cast, get_args
 
@@ -17,6 +18,7 @@ from router_gateway.core.types import Decision, Preferences
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.opening import database
 from router_gateway.routing.explain import Switch, switch_prices
+from router_gateway.saving import with_saved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,9 @@ def explain_prompt(
 
     if worth_usd is not None and worth_usd <= 0:
         raise RequestError("worth_usd must be above 0", param="worth_usd")
+    if _ledger_exists(config):
+        with database(config) as engine, suppress(GatewayError):  # without a ledger: as configured
+            config = with_saved(config, engine)
     brain = Brain(config=config, endpoints=build_endpoints(config))
     brain.load(progress, fits=False)
     name = policy or config.policy.name

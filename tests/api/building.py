@@ -56,6 +56,7 @@ from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.rules import Greedy
+from router_gateway.saving import Saving
 from tests.api.following import Workshop, following
 from tests.databases import migrated_sqlite
 
@@ -242,6 +243,7 @@ async def running(
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],
         estimates=Estimates(_configured(directory)),
         drafts=Drafting(_configured(directory)),
+        saving=Saving(_configured(directory)),
         body_bytes_max=body_bytes_max,
         requests_in_flight_max=requests_in_flight_max,
         stream_ping_s=stream_ping_s,

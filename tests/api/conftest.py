@@ -30,8 +30,7 @@ async def office_of():
     async with AsyncExitStack() as stack:
 
         async def open_office(site):
-            headers = {"authorization": f"Bearer {site.keys.create('operator', admin=True)}"}
-            client = httpx.AsyncClient(base_url=f"{site.url}/admin/api", headers=headers, timeout=30, trust_env=False)
+            client = admin_client(site, site.keys.create("operator", admin=True))
             return await stack.enter_async_context(client)
 
         yield open_office
@@ -41,3 +40,15 @@ async def office_of():
 async def office(site, office_of):
     """The office of the gateway as it comes."""
     return await office_of(site)
+
+
+@pytest.fixture
+async def visitor(site):
+    """The same with a viewer's."""
+    async with admin_client(site, site.keys.create("onlooker", viewer=True)) as client:
+        yield client
+
+
+def admin_client(site, key, **headers):
+    headers = {"authorization": f"Bearer {key}", **headers}
+    return httpx.AsyncClient(base_url=f"{site.url}/admin/api", headers=headers, timeout=30, trust_env=False)

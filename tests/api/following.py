@@ -1,10 +1,11 @@
 """What follows candidates in the gateways of these tests, put together as wiring does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from router_gateway.brain import check_savable
 from router_gateway.core.protocols import Rule
 from router_gateway.core.types import Endpoint
 from router_gateway.learning.live import LivePolicy
@@ -12,6 +13,7 @@ from router_gateway.ledger.candidates import Candidates
 from router_gateway.ledger.experiments import read_outcomes
 from router_gateway.ledger.leases import Lease
 from router_gateway.ledger.ledger import Ledger
+from router_gateway.ledger.saved_settings import SavedSettings
 from router_gateway.ledger.shadows import Shadows
 from router_gateway.lifecycle.desk import Desk
 from router_gateway.lifecycle.evidence import trial_of
@@ -26,13 +28,18 @@ from router_gateway.routing.router import Router
 
 @dataclass(kw_only=True)
 class Workshop:
-    """The pool's routers; of changes only the dial is heeded."""
+    """The pool's routers; of changes, and of what is saved, only the dial is heeded."""
 
     endpoints: Sequence[Endpoint]
     live: Mapping[str, LivePolicy]
     cost: TokenPriceCost
     rule: Rule
     space: str
+    saved: Mapping[str, Any] = field(default_factory=dict)
+
+    def lay_over(self, state: Mapping[str, Any]) -> None:
+        check_savable(state)
+        self.saved = state
 
     def configured(self, policy: str) -> LivePolicy:
         return self.live[policy]
@@ -46,7 +53,7 @@ class Workshop:
             cost=self.cost,
             rule=self.rule,
             space=self.space,
-            worth_usd=changes.get("worth_usd", 0.02),
+            worth_usd={**self.saved, **changes}.get("worth_usd") or 0.02,
             candidate=candidate,
         )
 
@@ -61,6 +68,13 @@ def following(ledger: Ledger, directory: Path, routers: Any, workshop: Workshop,
         held=Lease(ledger.engine, LEASE).held,
     )
     shadowing = Shadowing(Shadows(ledger.engine), rows_max=settings.shadow_rows_max)
-    rollout = Rollout(routers=routers, desk=desk, judge=judge, workshop=workshop, shadowing=shadowing)
+    rollout = Rollout(
+        routers=routers,
+        desk=desk,
+        judge=judge,
+        workshop=workshop,
+        shadowing=shadowing,
+        settings=SavedSettings(ledger.engine),
+    )
     rollout.refresh()
     return rollout

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
+import time
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -79,3 +80,28 @@ def test_a_prefix_that_several_keys_share_names_none(keys: Keys) -> None:
         seen.add(shared)
     with pytest.raises(RequestError, match="2 API keys"):
         keys.revoke(shared)
+
+
+def test_a_key_has_one_role(keys: Keys) -> None:
+    made = {"user": keys.create("u"), "viewer": keys.create("v", viewer=True), "admin": keys.create("a", admin=True)}
+    for role, secret in made.items():
+        found = keys.find(secret)
+        assert found is not None
+        assert found.role == role
+    with pytest.raises(RequestError, match="not both"):
+        keys.create("x", admin=True, viewer=True)
+
+
+def test_a_key_ends_at_its_instant(keys: Keys) -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=0.3)
+    secret = keys.create("guest", expires_at=ends)
+    found = keys.find(secret)
+    assert found is not None
+    assert found.expires_at == ends
+    assert (found.expired(ends - timedelta(microseconds=1)), found.expired(ends)) == (False, True)
+    while datetime.now(UTC) < ends:
+        time.sleep(0.05)
+    assert keys.find(secret) is None
+    assert keys.list() == []
+    with pytest.raises(RequestError, match="over already"):
+        keys.create("late", expires_at=datetime.now(UTC))

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine
 
 from router_gateway.ledger.registers import Registers
-from router_gateway.ledger.tables import settings
 
 
 @pytest.fixture
@@ -30,12 +29,3 @@ def test_a_version_is_given_once(registers: Registers) -> None:
     latest = registers.latest_snapshot("knn")
     assert latest is not None
     assert latest.path == "here"
-
-
-def test_the_newest_value_of_a_setting_counts_and_earlier_ones_stay(registers: Registers, engine: Engine) -> None:
-    registers.save_setting("worth_usd", 0.01, author="ann")
-    registers.save_setting("rule", {"name": "greedy", "gamma": [1, None]}, author="ann")
-    registers.save_setting("worth_usd", None, author="bob")
-    assert registers.settings() == {"worth_usd": None, "rule": {"name": "greedy", "gamma": [1, None]}}
-    with engine.connect() as connection:
-        assert connection.execute(select(func.count()).select_from(settings)).scalar() == 3
