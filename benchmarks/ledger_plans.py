@@ -25,14 +25,17 @@ from sqlalchemy import Connection, Engine, event, make_url, text
 
 from router_gateway import __version__
 from router_gateway.ledger import reads, retention
+from router_gateway.ledger.aside import read_aside
 from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.days import read_days
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.lessons import Lessons
-from router_gateway.ledger.outcome_rows import Wanted, read_pages
+from router_gateway.ledger.outcome_rows import Wanted as Exported
+from router_gateway.ledger.outcome_rows import read_pages
 from router_gateway.ledger.overview import read_overview
 from router_gateway.ledger.reconcile import Models, reconcile
 from router_gateway.ledger.reports import usage
+from router_gateway.ledger.requests import Wanted, read_requests
 from router_gateway.ledger.reservations import reserve, settle, sweep
 
 _TIMES = 3
@@ -66,6 +69,17 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "dashboard: overview, last day by hour": lambda: read_overview(engine, day, at, "hour"),
         "dashboard: overview, 30 days by hour": lambda: read_overview(engine, month, at, "hour"),
         "dashboard: overview, 90 days by day": lambda: read_overview(engine, at - timedelta(days=90), at, "day"),
+        "requests: newest": lambda: read_requests(engine, Wanted()),
+        "requests: a later page": lambda: read_requests(
+            engine, Wanted(until=at), before=ledger_plans_data.query_id(2_000)
+        ),
+        "requests: one tenant": lambda: read_requests(engine, Wanted(tenant="tenant-3", since=month)),
+        "requests: by the beginning of an id": lambda: read_requests(engine, Wanted(text="0" * 29)),
+        "requests: one session": lambda: read_requests(engine, Wanted(text="session-7")),
+        "requests: words, which are nowhere": lambda: read_requests(engine, Wanted(text="no such words")),
+        "requests: what hardly any is": lambda: read_requests(engine, Wanted(outcome="open", endpoint="endpoint-1")),
+        "requests: dear and badly rated": lambda: read_requests(engine, Wanted(cost_nusd_min=1_000_000, rated="bad")),
+        "requests: what else is known of one": lambda: read_aside(engine, some),
         "report: by endpoint, everything": lambda: usage(engine, "endpoint"),
         "forecast: days": lambda: read_days(engine, since=at - timedelta(days=60), until=at),
         "reconcile a month": lambda: reconcile(
@@ -74,7 +88,7 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "one decision": lambda: reads.read_decision(engine, some),
         "a session's last endpoint": lambda: reads.last_answer(engine, "session-7"),
         "learner: newest watermark": Lessons(engine).newest,
-        "export: a page": lambda: next(read_pages(engine, Wanted(since=day))),
+        "export: a page": lambda: next(read_pages(engine, Exported(since=day))),
         "prune: nothing to do": lambda: retention.prune(engine, at - timedelta(days=400), pause_s=0),
     }
 
@@ -125,10 +139,12 @@ def scans(plan: list[str]) -> list[str]:
     ]
 
 
-def ask(engine: Engine, at: datetime) -> dict[str, Any]:
-    """Every question: its best time, its statements' plans, and the scans among them."""
+def ask(engine: Engine, at: datetime, *, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """Every question that begins like `only`: its best time, its statements' plans, and the scans among them."""
     found = {}
     for name, question in questions(engine, at).items():
+        if not name.startswith(only):
+            continue
         took = []
         with caught(engine) as statements:
             for _ in range(_TIMES):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from router_gateway.api import (
     admin_access,
+    admin_again,
     admin_audit,
     admin_budgets,
     admin_endpoints,
@@ -17,6 +18,7 @@ from router_gateway.api import (
     admin_overview,
     admin_playground,
     admin_policies,
+    admin_requests,
     admin_settings,
     admin_trail,
 )
@@ -31,6 +33,8 @@ ROUTES = (
     *admin_lifecycle.ROUTES,
     *admin_audit.ROUTES,
     *admin_overview.ROUTES,
+    *admin_requests.ROUTES,
+    *admin_again.ROUTES,
     *admin_playground.ROUTES,
     *admin_access.ROUTES,
     *admin_settings.ROUTES,

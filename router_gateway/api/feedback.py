@@ -46,11 +46,11 @@ async def post_feedback(request: Request) -> Response:
     """Record it. Repeating a request with the same `idempotency_key` changes nothing."""
     parts = parts_of(request)
     key = await parts.auth(request)
-    body = _checked(await read_body(request, min(parts.body_bytes_max, _BODY_BYTES_MAX)))
+    body = checked(await read_body(request, min(parts.body_bytes_max, _BODY_BYTES_MAX)))
     known = await asyncio.to_thread(parts.gateway.ledger.decision, body.decision_id)
     if known is None or known.tenant != key.tenant:
         raise NotFound(f"no decision {body.decision_id}", param="decision_id")
-    said = _comparison(body, known) if body.better else _feedback(body, key.tenant)
+    said = _comparison(body, known) if body.better else feedback_of(body, key.tenant)
     parts.gateway.feedback(said)
     await parts.gateway.ledger.durable()
     return JSONResponse({"id": str(said.id), "decision_id": str(body.decision_id), "status": "recorded"})
@@ -73,7 +73,8 @@ async def delete_feedback(request: Request) -> Response:
     return JSONResponse({"id": str(feedback_id), "decision_id": str(said.query_id), "status": "revoked"})
 
 
-def _feedback(body: FeedbackBody, tenant: str) -> Feedback:
+def feedback_of(body: FeedbackBody, tenant: str) -> Feedback:
+    """What a checked body that is no comparison says."""
     return Feedback(
         id=_feedback_id(tenant, body),
         query_id=body.decision_id,
@@ -104,29 +105,29 @@ def _comparison(body: FeedbackBody, known: DecisionRecord) -> Comparison:
     )
 
 
-def _checked(body: Body) -> FeedbackBody:
+def checked(body: Body) -> FeedbackBody:
     """Raise RequestError naming the first field that is wrong."""
     try:
-        checked = FeedbackBody.model_validate(body.values)
+        said = FeedbackBody.model_validate(body.values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = ".".join(map(str, first["loc"]))[:_FIELD_CHARS_SHOWN]
         if first["type"] == "extra_forbidden":
             raise RequestError(f"`{path}` is not supported", param=path, code="unsupported_parameter") from None
         raise RequestError(f"`{path}`: {first['msg']}", param=path) from None
-    if (checked.better is None) != (checked.worse is None):
-        missing = "worse" if checked.worse is None else "better"
+    if (said.better is None) != (said.worse is None):
+        missing = "worse" if said.worse is None else "better"
         raise RequestError("a comparison names both `better` and `worse`", param=missing)
-    if sum(said is not None for said in (checked.score, checked.verdict, checked.better)) != 1:
+    if sum(each is not None for each in (said.score, said.verdict, said.better)) != 1:
         raise RequestError("give either `score` or `verdict`, or `better` and `worse`", param="score")
-    if checked.better is None:
-        return checked
-    if checked.better == checked.worse:
+    if said.better is None:
+        return said
+    if said.better == said.worse:
         raise RequestError("`better` and `worse` are the same endpoint", param="worse")
     for param in ("turn", "comment"):
-        if getattr(checked, param) is not None:
+        if getattr(said, param) is not None:
             raise RequestError(f"`{param}` is not supported with a comparison", param=param)
-    return checked
+    return said
 
 
 def _feedback_id(tenant: str, body: FeedbackBody) -> UUID:

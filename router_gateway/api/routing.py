@@ -51,8 +51,8 @@ async def get_decision(request: Request) -> Response:
         | {
             "requested_model": record.requested_model,
             "tokens_input": record.tokens_input,
-            "attempts": [_attempt(attempt) for attempt in record.attempts],
-            "feedback": [_feedback(feedback) for feedback in record.feedback],
+            "attempts": [attempt_object(attempt) for attempt in record.attempts],
+            "feedback": [feedback_object(feedback) for feedback in record.feedback],
         }
     )
 
@@ -90,7 +90,8 @@ def _messages_of(given: Any) -> list[Any]:
     return messages
 
 
-def _attempt(attempt: Attempt) -> dict[str, Any]:
+def attempt_object(attempt: Attempt) -> dict[str, Any]:
+    """One attempt as it is told."""
     usage = attempt.usage
     return {
         "number": attempt.number,
@@ -114,7 +115,8 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _feedback(feedback: Feedback) -> dict[str, Any]:
+def feedback_object(feedback: Feedback) -> dict[str, Any]:
+    """What somebody said, without the words."""
     return {
         "id": str(feedback.id),
         "at": feedback.at.isoformat(),

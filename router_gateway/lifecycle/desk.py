@@ -163,6 +163,10 @@ class Desk:
             note=_cut(note),
         )
 
+    def checked(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes of dial, rule and guard as a candidate has them. Raises RequestError naming the first wrong."""
+        return self._checked(changes)
+
     def shadow(self, name: str, *, author: str, note: str = "") -> Transition:
         """Score live requests with it, beside them; serve nothing."""
         candidate, before = self._standing(name)

@@ -143,6 +143,20 @@ class Rollout:
         split = self._splits.get(policy)
         return None if split is None or decision.candidate != split.experiment else split.router
 
+    def named(self, name: str) -> Router | None:
+        """What serves under a configured policy's name, or a candidate's router; None where there is neither.
+
+        Raises PolicyError for a candidate that cannot be loaded here, LedgerUnavailable.
+        """
+        if (router := self.routers.get(name)) is not None:
+            return router
+        with self._following:
+            candidates = {each.name: each for each in self.desk.register.all()}
+            if (candidate := candidates.get(name)) is None:
+                return None
+            line = self._line(candidate.policy, _origin(candidate, candidates), candidates)
+            return self.workshop.router(line.live, candidate.changes, candidate.name)
+
     def refresh(self) -> None:
         """Follow what is saved and the register, where anything has happened since. Raises LedgerUnavailable."""
         with self._following:

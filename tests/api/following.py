@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from router_gateway.brain import check_savable
+from router_gateway.brain import build_guard, build_rule, check_changes, check_savable
+from router_gateway.config import Changes
 from router_gateway.core.protocols import Rule
 from router_gateway.core.types import Endpoint
 from router_gateway.learning.live import LivePolicy
@@ -23,12 +24,13 @@ from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.lifecycle.settings import Lifecycle
 from router_gateway.lifecycle.shadowing import Shadowing
 from router_gateway.routing.cost import TokenPriceCost
+from router_gateway.routing.guard import Guard
 from router_gateway.routing.router import Router
 
 
 @dataclass(kw_only=True)
 class Workshop:
-    """The pool's routers; of changes, and of what is saved, only the dial is heeded."""
+    """The pool's routers, changed as brain.py does; of what is saved only the dial is heeded."""
 
     endpoints: Sequence[Endpoint]
     live: Mapping[str, LivePolicy]
@@ -45,15 +47,17 @@ class Workshop:
         return self.live[policy]
 
     def router(self, live: LivePolicy, changes: Mapping[str, Any], candidate: str | None) -> Router:
-        pool = tuple(self.endpoints)
+        pool, changed = tuple(self.endpoints), Changes.model_validate(changes)
         return Router(
             endpoints=pool,
             default_endpoint=pool[1].name if len(pool) > 1 else pool[0].name,
             live=live.current,
             cost=self.cost,
-            rule=self.rule,
+            rule=self.rule if changed.rule is None else build_rule(changed),
             space=self.space,
             worth_usd={**self.saved, **changes}.get("worth_usd") or 0.02,
+            optimism=changed.optimism or 0.0,
+            guard=Guard() if changed.guard is None else build_guard(changed),
             candidate=candidate,
         )
 
@@ -61,7 +65,7 @@ class Workshop:
 def following(ledger: Ledger, directory: Path, routers: Any, workshop: Workshop, settings: Lifecycle) -> Rollout:
     """What follows the candidates of the ledger's database, as wiring puts it together."""
     register = Candidates(ledger.engine)
-    desk = Desk(register, Homes(directory / "snapshots"), settings, policies=list(routers), checked=dict)
+    desk = Desk(register, Homes(directory / "snapshots"), settings, policies=list(routers), checked=check_changes)
     judge = Judge(
         desk,
         read=lambda name, since, rows_max: trial_of(read_outcomes(ledger.engine, name, since, rows_max)),

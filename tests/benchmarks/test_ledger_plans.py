@@ -6,11 +6,21 @@ import importlib
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from router_gateway.ledger.engine import migrate, open_engine
+from tests.databases import postgres_database
+from tests.ledger.conftest import postgres_server  # noqa: F401 - a fixture
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-EVERYTHING = {"report: by endpoint, everything", "prune: nothing to do"}
+EVERYTHING = {
+    "report: by endpoint, everything",
+    "prune: nothing to do",
+    "requests: newest",
+    "requests: words, which are nowhere",
+    "requests: what hardly any is",
+    "requests: dear and badly rated",
+}
 """These begin at the newest, or the oldest, end of an index, and stop at their limit."""
 
 
@@ -37,6 +47,19 @@ def test_no_budget_and_no_dashboard_reads_a_whole_table(plans, tmp_path: Path) -
         if "USING INDEX" not in line and "USING COVERING INDEX" not in line
     ]
     assert unindexed == []
+
+
+@pytest.mark.postgres
+def test_postgresql_finds_requests_by_an_index(plans, postgres_server: str) -> None:  # noqa: F811
+    with postgres_database(postgres_server) as database:
+        # of so few rows a scan would be cheaper: where one remains, no index leads
+        url = make_url(database.migrated()).update_query_dict({"options": "-c enable_seqscan=off"})
+        engine = open_engine(url.render_as_string(hide_password=False))
+        at = plans.ledger_plans_data.fill(engine, 5_000)
+        asked = plans.ask(engine, at, only=("requests", "dashboard: overview"))
+        engine.dispose()
+    assert len(asked) >= 10
+    assert {name: of["scans"] for name, of in asked.items() if of["scans"]} == {}
 
 
 def test_a_scan_is_noticed(plans) -> None:
