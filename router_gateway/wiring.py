@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from router_gateway.ledger.newcomers import NewcomerWatch
     from router_gateway.ledger.pace_keeper import PaceKeeper
     from router_gateway.lifecycle.rollout import Rollout
+    from router_gateway.probing.onboarder import Onboarder
     from router_gateway.routing.router import Router
 
 log = logging.getLogger(__name__)
@@ -106,6 +108,7 @@ def build(
     parts = Parts(
         gateway=gateway,
         grader=Grader.of(gateway, FallbackDispatcher(pool, upstreams), config.judging),
+        onboarder=_onboarder(gateway, learner, config),
         auth=Authenticator(find=keys.find),
         meter=meter,
         siblings=None if side_by_side is None else Siblings.beside(meter.text, *side_by_side),
@@ -124,6 +127,14 @@ def build(
     )
     watch(meter, gateway, brain.embedder, learner, parts.grader)
     return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner, rollout=rollout)
+
+
+def _onboarder(gateway: Gateway, learner: Learner, config: Config) -> Onboarder:
+    """Who places endpoints in the background, and has the policies learn from it."""
+    from router_gateway.probing.onboarder import Onboarder
+
+    teach = partial(learner.step, rows_min=1)
+    return Onboarder(gateway, teach=teach, prompt_margin=config.budgets.prompt_margin)
 
 
 def _gateway(

@@ -15,6 +15,7 @@ from router_gateway.api import (
     admin_judges,
     admin_ledger,
     admin_lifecycle,
+    admin_onboarding,
     admin_overview,
     admin_playground,
     admin_policies,
@@ -27,6 +28,7 @@ PREFIX = "/admin/api"
 
 ROUTES = (
     *admin_endpoints.ROUTES,
+    *admin_onboarding.ROUTES,
     *admin_policies.ROUTES,
     *admin_judges.ROUTES,
     *admin_ledger.ROUTES,

@@ -110,6 +110,7 @@ async def compare(asked: Asked) -> dict[str, Any]:
     asks = [await _ask(asked, wish.as_chat(name, max_tokens=wish.max_tokens)) for name in wish.endpoints]
     asks = [replace(ask, requested_model=REQUESTED_MODEL) for ask in asks]
     comparison, answers = await side_by_side.ask(asks, tokens_max=wish.max_tokens)
+    asked.did("comparison.ask", " and ".join(sorted(wish.endpoints)), id=str(comparison))
     return {
         "object": "comparison",
         "id": str(comparison),
@@ -127,6 +128,7 @@ async def tell(asked: Asked) -> dict[str, Any]:
         raise RequestError("`id` is not a UUID", param="id") from None
     verdict = (await asked.body(Verdict)).verdict
     told = await asked.parts.grader.side_by_side.tell(comparison, verdict)
+    asked.did("comparison.verdict", str(comparison), verdict=told.verdict, endpoints=dict(told.endpoints))
     return {
         "id": str(comparison),
         "verdict": told.verdict,

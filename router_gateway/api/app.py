@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -47,15 +47,12 @@ def create_app(parts: Parts) -> Application:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
+        async with AsyncExitStack() as closing:  # the last first, and all of them, whatever fails
+            for part in (parts.gateway, parts.grader, parts.onboarder):
+                closing.push_async_callback(part.aclose)
             for prepare in (*parts.before_serving, parts.grader.start):
                 await prepare()
             yield
-        finally:
-            try:
-                await parts.grader.aclose()
-            finally:
-                await parts.gateway.aclose()
 
     app = Application(title="Router Gateway", version=__version__, lifespan=lifespan)
     app.state.parts = parts

@@ -20,6 +20,7 @@ from router_gateway.grading.grader import Grader
 from router_gateway.learning.settings import Learning
 from router_gateway.ledger.candidates import Candidate
 from router_gateway.lifecycle.desk import Desk
+from router_gateway.probing.onboarder import Onboarder
 
 
 class Estimating(Protocol):
@@ -82,6 +83,7 @@ class Parts:
 
     gateway: Gateway
     grader: Grader
+    onboarder: Onboarder
     auth: Authenticator
     meter: PrometheusMeter
     siblings: Siblings | None = None

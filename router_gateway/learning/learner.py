@@ -44,6 +44,7 @@ class Learner:
         self._settings = settings
         self._correction = correction
         self._counts: Counter[tuple[str, ...]] = Counter()
+        self._stepping = threading.Lock()  # the lease keeps other processes out, not our own threads
 
     def step(self, *, rows_min: int | None = None, refit: bool = False) -> Mapping[str, Outcome]:
         """One round; what became of each policy, empty where another process is learning.
@@ -51,6 +52,10 @@ class Learner:
         `rows_min` takes the place of the configured one; with `refit` the policies learn anew from the whole ledger.
         Raises LedgerUnavailable; a policy that fails keeps none of the others from learning.
         """
+        with self._stepping:
+            return self._step(rows_min, refit)
+
+    def _step(self, rows_min: int | None, refit: bool) -> Mapping[str, Outcome]:
         pupils = self._pupils
         for pupil in pupils.values():
             self._guarded(pupil, _followed)

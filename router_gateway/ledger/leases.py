@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from router_gateway.core.ids import uuid7
 from router_gateway.core.process import is_gone, process_name
-from router_gateway.ledger.connections import writing
+from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.tables import leases
 
 _EPOCH_DAYS = 2_440_587.5  # 1970-01-01 as a Julian day
@@ -51,6 +51,12 @@ class Lease:
                 .values(holder=self._holder, until_s=now_s + literal(seconds, Double))
             )
             return taken.rowcount == 1
+
+    def is_held(self) -> bool:
+        """Whether anybody holds it now, we or another process."""
+        with reading(self._engine) as connection:
+            held = select(leases.c.name).where(leases.c.name == self._name, leases.c.until_s > _now_s(connection))
+            return connection.execute(held).first() is not None
 
     def release(self) -> None:
         """Let the next one have it; does nothing when it is not ours."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from router_gateway.ledger import lifecycle_tables as lifecycle_tables  # of the same metadata
+from router_gateway.ledger import onboarding_tables as onboarding_tables
 from router_gateway.ledger.columns import Sequence, UtcDateTime
 from router_gateway.ledger.columns import metadata as metadata
 

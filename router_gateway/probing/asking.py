@@ -50,6 +50,7 @@ class Prober:
 
     bound : what a call can cost at most; max_nusd : what all may cost together, never exceeded
     tokens_max : of an answer; at_once : calls under way at the same time
+    limit_name : what those who set `max_nusd` call it
     """
 
     gateway: Gateway
@@ -59,6 +60,7 @@ class Prober:
     tokens_max: int
     tenant: str = "default"
     at_once: int = 4
+    limit_name: str = "--max-usd"
     tally: Tally = field(default_factory=Tally, init=False)
 
     def __post_init__(self) -> None:
@@ -86,7 +88,7 @@ class Prober:
                         running[tasks.create_task(self._ask(waiting.pop(), most))] = most
                         continue
                     if not running:
-                        self.tally.stopped = "the next answer might exceed --max-usd"
+                        self.tally.stopped = f"the next answer might exceed {self.limit_name}"
                 if not running:
                     break
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

@@ -62,8 +62,15 @@ def plan(ledger: Ledger, embedder: Embedder, probes: Sequence[Probe], n: int, en
     What the endpoint has answered already comes first, so that a plan is gone on with although the traffic changed.
     Raises LedgerUnavailable.
     """
-    candidates = embed_all(embedder, [probe.prompt for probe in probes])
-    recent = recent_vectors(ledger.engine, embedder.space, except_model=REQUESTED_MODEL)
+    vectors = embed_all(embedder, [probe.prompt for probe in probes])
+    return plan_of(ledger, vectors, embedder.space, probes, n, endpoint)
+
+
+def plan_of(
+    ledger: Ledger, candidates: Floats, space: str, probes: Sequence[Probe], n: int, endpoint: Endpoint
+) -> Plan:
+    """The same where the vectors of the probes are known, float32 (Q, d) in `space`."""
+    recent = recent_vectors(ledger.engine, space, except_model=REQUESTED_MODEL)
     own_traffic = len(recent) >= _TRAFFIC_MIN
     targets = recent if own_traffic else candidates
     known = graded(ledger.engine, [feedback_id(endpoint, probe) for probe in probes])
@@ -73,7 +80,7 @@ def plan(ledger: Ledger, embedder: Embedder, probes: Sequence[Probe], n: int, en
         probes=tuple(probes[row] for row in rows),
         share=share,
         targets=targets,
-        space=embedder.space,
+        space=space,
         own_traffic=own_traffic,
     )
 

@@ -53,6 +53,7 @@ from router_gateway.ledger.reads import DecisionRecord
 from router_gateway.ledger.tables import attempts, decisions, feedback
 from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.lifecycle.settings import Lifecycle
+from router_gateway.probing.onboarder import Onboarder
 from router_gateway.routing.bound import CostBound
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.rules import Greedy
@@ -238,6 +239,7 @@ async def running(
     parts = Parts(
         gateway=gateway,
         grader=Grader.of(gateway, FallbackDispatcher(by_name, upstreams), judging),
+        onboarder=Onboarder(gateway, teach=dict, prompt_margin=1.5),
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],

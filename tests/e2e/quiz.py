@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ class Pupil:
     probes: dict[str, Probe]
     right: set[str]
     refuses: bool = False
+    pause_s: float = 0.0
     asked: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
@@ -47,6 +49,7 @@ def taking(share: float, *, reasoner: bool = False) -> Iterator[Pupil]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             pupil.bodies.append(body)
             prompt = body["messages"][0]["content"]
+            time.sleep(pupil.pause_s)
             if pupil.refuses:
                 self._json(503, {"error": {"message": "closed", "type": "server_error"}})
                 return
