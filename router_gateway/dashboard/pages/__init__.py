@@ -38,4 +38,8 @@ class Page:
         return cast("Callable[[View], None]", import_module(f"{__name__}.{self.name}").build)
 
 
-PAGES: tuple[Page, ...] = (Page(path="/", title="Overview", icon="space_dashboard", shortcut="o", name="overview"),)
+PAGES: tuple[Page, ...] = (
+    Page(path="/", title="Overview", icon="space_dashboard", shortcut="o", name="overview"),
+    Page(path="/access", title="Access", icon="key", shortcut="a", name="access"),
+    Page(path="/settings", title="Settings", icon="tune", shortcut="s", name="settings"),
+)
