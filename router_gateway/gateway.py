@@ -141,7 +141,8 @@ class Gateway:
                 embedding=vector,
                 expected_nusd=self._expected_nusd(ask.query, decision),
             )
-            await self.ledger.durable()
+            if self.ledger.waits_for_disk:
+                await self.ledger.durable()
         except BaseException:
             if hold is not None:
                 hold.close()
@@ -170,7 +171,7 @@ class Gateway:
             raise
         if hold is not None:
             (hold.await_last if answer.streamed else hold.close)()
-        if not answer.streamed:
+        if not answer.streamed and self.ledger.waits_for_disk:
             with suppress(LedgerFull):  # the log has it; an answer that is paid for is given
                 await self.ledger.durable()
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
