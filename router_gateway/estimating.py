@@ -102,9 +102,12 @@ def _subjects(config: Config, engine: Any, question: CurveQuestion) -> Iterator[
 
 
 class Estimates:
-    """Answers in plain values, each from a process of its own. A second question meanwhile is refused (Overloaded)."""
+    """Answers in plain values, each from a process of its own. A second question meanwhile is refused (Overloaded).
 
-    def __init__(self, config: Config) -> None:
+    config : returns the configuration in force
+    """
+
+    def __init__(self, config: Callable[[], Config]) -> None:
         self._config = config
         self._process = Apart("estimate", limit_s=LIMIT_S)
         self._kept = Kept()
@@ -112,7 +115,7 @@ class Estimates:
     @property
     def endpoints(self) -> tuple[str, ...]:
         """Names of the pool."""
-        return tuple(endpoint.name for endpoint in self._config.endpoints)
+        return tuple(endpoint.name for endpoint in self._config().endpoints)
 
     async def audit(self, question: Question) -> dict[str, Any]:
         """As `audit`, of at most API_DECISIONS_MAX decisions."""
@@ -125,11 +128,15 @@ class Estimates:
     async def curves(self, question: CurveQuestion, key: Hashable, age_s_max: float) -> dict[str, Any]:
         """As `curves`, of at most API_DECISIONS_MAX decisions; kept by `key`, and not older than `age_s_max`."""
         bounded = replace(question, decisions_max=min(question.decisions_max, API_DECISIONS_MAX))
-        return await self._kept.get(key, age_s_max, lambda: self._apart(_curves, bounded))
+        config = self._config()
+        manner = repr((config.worth_usd, config.optimism, config.rule, config.guard))
+        return await self._kept.get((key, manner), age_s_max, lambda: self._apart(_curves, bounded, patient=True))
 
-    async def _apart(self, run: Callable[[Config, Any], dict[str, Any]], asked: Any) -> dict[str, Any]:
+    async def _apart(
+        self, run: Callable[[Config, Any], dict[str, Any]], asked: Any, *, patient: bool = False
+    ) -> dict[str, Any]:
         try:
-            return await self._process.run(run, self._config, asked)
+            return await self._process.run(run, self._config(), asked, patient=patient)
         except (PolicyError, ConfigError) as error:  # a candidate that there is not
             raise RequestError(error.message, param="policy", hint=error.hint) from None
 

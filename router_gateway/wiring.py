@@ -113,7 +113,7 @@ def build(
         meter=meter,
         siblings=None if side_by_side is None else Siblings.beside(meter.text, *side_by_side),
         ready=lambda: [] if ledger.ready() else ["ledger"],
-        estimates=Estimates(config),
+        estimates=Estimates(lambda: brain.in_force),
         drafts=Drafting(config),
         body_bytes_max=config.server.body_bytes_max,
         requests_in_flight_max=config.server.requests_in_flight_max,

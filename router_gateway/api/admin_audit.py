@@ -8,6 +8,7 @@ from typing import Any
 from router_gateway.api.admin_door import Asked, Route, admin_only
 from router_gateway.core.errors import RequestError
 from router_gateway.evaluation.audit_question import Change, CurveQuestion, Question
+from router_gateway.lifecycle.rollout import Rollout
 
 _AUDIT = frozenset({"policy", "candidate", "worth_usd", "rule", "since", "tenant"})
 _FORECAST = frozenset({"policy", "candidate", "worth_usd", "rule", "since", "days", "price", "budget"})
@@ -58,9 +59,15 @@ async def get_curve(asked: Asked) -> dict[str, Any]:
         given.get("tenant"),
     )
     question = CurveQuestion.read(*said)
-    rollout = asked.gateway.rollout
-    moves = 0 if rollout is None else await asyncio.to_thread(rollout.desk.register.newest)  # what is live may change
-    return await asked.parts.estimates.curves(question, (said, moves), _AGE_S if age_s is None else age_s)
+    key = (said, await asyncio.to_thread(_live, asked.gateway.rollout))
+    return await asked.parts.estimates.curves(question, key, _AGE_S if age_s is None else age_s)
+
+
+def _live(rollout: Rollout | None) -> tuple[tuple[str, str], ...]:
+    """The candidates that are live now: another one, another curve."""
+    if rollout is None:
+        return ()
+    return tuple((row.policy, row.candidate) for row in rollout.desk.register.standing() if row.state == "live")
 
 
 def _refuse_strangers(asked: Asked, known: frozenset[str]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from router_gateway.core.errors import GatewayError, Overloaded
 
 _NICENESS = 10
+_WAITING_MAX = 8
 _JOIN_S = 5.0
 
 T = TypeVar("T")
@@ -27,16 +28,28 @@ class Apart:
     def __init__(self, what: str, *, limit_s: float) -> None:
         self._what = what
         self._limit_s = limit_s
-        self._busy = False
+        self._turn = asyncio.Lock()
+        self._waiting = 0
 
-    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+    async def run(self, work: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
         """What `work` returns or raises; it must be a function of a module, and everything must bear pickling.
 
-        Raises Overloaded while another one is under way, GatewayError when the process ends early or is too slow.
+        Raises Overloaded while another one is under way (`patient`: while too many wait for their turn already),
+        GatewayError when the process ends early or is too slow.
         """
-        if self._busy:
+        if self._turn.locked() and (not patient or self._waiting >= _WAITING_MAX):
             raise Overloaded(f"another {self._what} is under way")
-        self._busy = True
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._run(work, arguments)
+        finally:
+            self._turn.release()
+
+    async def _run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_do, args=(sender, work, arguments), daemon=True)
@@ -50,7 +63,6 @@ class Apart:
         except EOFError:
             raise GatewayError(f"the {self._what}'s process ended before it had an answer") from None
         finally:
-            self._busy = False
             receiver.close()
             if process.pid is not None:
                 process.kill()

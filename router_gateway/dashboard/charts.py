@@ -26,7 +26,7 @@ class Series:
     values : one for each x of the chart, None where there is none
     points : (x, y) pairs instead, for `x_kind="value"`
     labels : of the points, one each, told in the tooltip
-    low, high : an interval about each value, drawn as a band
+    low, high : an interval about each value or point, drawn as a band
     color : 1 to 8, of the theme; else by its place
     """
 
@@ -74,9 +74,9 @@ class Chart:
             raise ValueError(f"a chart has at most {_POINTS_MAX} points")
         for series in self.series:
             for name in ("values", "low", "high"):
-                given = getattr(series, name)
-                if given and len(given) != len(self.x):
-                    raise ValueError(f"{name} of a series: {len(given)} for {len(self.x)} of x")
+                given, wanted = getattr(series, name), len(series.points) if self.x_kind == "value" else len(self.x)
+                if given and len(given) != wanted:
+                    raise ValueError(f"{name} of a series: {len(given)} for {wanted} of x")
 
 
 class ChartElement(Element, component="assets/rg_chart.js"):

@@ -28,7 +28,7 @@ def money(usd: float | None, *, signed: bool = False) -> str:
         said = f"{amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"
     else:
         return "<$0.000000001"
-    return _sign(usd, said, signed) + "$" + said
+    return _sign(usd, "$" + said, signed)
 
 
 def money_nusd(nusd: int | None, *, signed: bool = False) -> str:

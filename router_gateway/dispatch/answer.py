@@ -133,10 +133,9 @@ class StreamedAnswer(Answer):
 
     def _passed(self, batch: list[bytes]) -> list[bytes]:
         """What of a batch goes to the client; a failure within it waits until that is sent."""
-        unread = self._tap.skim(batch)
-        passed = batch[:unread]
+        passed: list[bytes] = []
         try:
-            for event in batch[unread:]:
+            for event in batch:
                 if not self._tap.done and (kept := self._tap.feed(event)) is not None:
                     passed.append(kept)
         except UpstreamError as error:

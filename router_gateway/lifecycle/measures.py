@@ -14,6 +14,7 @@ from router_gateway.lifecycle.settings import Lifecycle, Margins
 Name = Literal["quality", "errors", "cost", "first_token"]
 NAMES: tuple[Name, ...] = get_args(Name)
 Finding = Literal["worse", "no worse", "open"]
+STEPS_MAX = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +34,23 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a measure showed after so many blocks, in its unit; see `Measure`."""
+
+    blocks: int
+    worse: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """By how much the candidate is worse. Absolute for quality and errors, relative for cost and first token.
 
     live, candidate : means over the blocks (geometric for first token); None before the first block
     worse : the estimate; below 0 the candidate is better
     lower, upper : one-sided bounds on it that hold at every look; None where nothing is claimed yet
+    course : how it came to this, at most STEPS_MAX steps, the last being now
     """
 
     name: Name
@@ -49,6 +61,7 @@ class Measure:
     lower: float | None = None
     upper: float | None = None
     margin: float
+    course: tuple[Step, ...] = ()
 
     @property
     def finding(self) -> Finding:
@@ -102,19 +115,41 @@ def _measure(name: Name, live: Floats, candidate: Floats, margin: float, alpha: 
         bounds, scale, offset = _unbounded(candidate - live, alpha, settings), 1.0, 0.0
         worse = float(np.expm1(ours - theirs))
         theirs, ours = float(np.exp(theirs)), float(np.exp(ours))
-    lower, upper = (_number(bound[-1], scale, offset) for bound in (bounds.lower, bounds.upper))
-    if name == "first_token":
-        lower, upper = (None if bound is None else float(np.expm1(bound)) for bound in (lower, upper))
+
+    def own(bound: float) -> float | None:
+        """In the measure's unit."""
+        number = _number(bound, scale, offset)
+        return float(np.expm1(number)) if name == "first_token" and number is not None else number
+
     return Measure(
         name=name,
         blocks=count,
         live=theirs,
         candidate=ours,
         worse=float(worse),
-        lower=lower,
-        upper=upper,
+        lower=own(bounds.lower[-1]),
+        upper=own(bounds.upper[-1]),
         margin=margin,
+        course=tuple(
+            Step(blocks=t + 1, worse=_so_far(name, live, candidate, t + 1), lower=own(low), upper=own(high))
+            for t, low, high in ((t, bounds.lower[t], bounds.upper[t]) for t in _looks(count))
+        ),
     )
+
+
+def _looks(count: int) -> list[int]:
+    """Places of the blocks after which the course is told, the last among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, STEPS_MAX))})
+
+
+def _so_far(name: Name, live: Floats, candidate: Floats, count: int) -> float | None:
+    """The estimate after `count` blocks; None where there is nothing to divide by."""
+    theirs, ours = float(live[:count].mean()), float(candidate[:count].mean())
+    if name == "cost":
+        return ours / theirs - 1.0 if theirs > 0 else None
+    if name == "first_token":
+        return float(np.expm1(ours - theirs))
+    return theirs - ours if name == "quality" else ours - theirs
 
 
 def _unbounded(values: Floats, alpha: float, settings: Lifecycle) -> Bounds:

@@ -243,7 +243,7 @@ async def running(
         auth=Authenticator(find=keys.find),
         meter=meter,
         ready=lambda: [*([] if ledger.ready() else ["ledger"]), *missing],
-        estimates=Estimates(_configured(directory)),
+        estimates=Estimates(lambda: _configured(directory)),
         drafts=Drafting(_configured(directory)),
         saving=Saving(_configured(directory)),
         body_bytes_max=body_bytes_max,

@@ -40,3 +40,13 @@ async def test_one_at_a_time_and_no_longer_than_the_limit():
         await apart.run(operator.mul, 1, 2)
     with pytest.raises(GatewayError, match=r"longer than 0\.5 s"):
         await first
+
+
+async def test_who_is_patient_gets_a_turn():
+    apart = Apart("sum", limit_s=60)
+    found = await asyncio.gather(*(apart.run(operator.mul, number, 2, patient=True) for number in range(3)))
+    assert found == [0, 2, 4]
+    many = [asyncio.ensure_future(apart.run(operator.mul, 1, 2, patient=True)) for _ in range(20)]
+    done = await asyncio.gather(*many, return_exceptions=True)
+    assert sum(isinstance(each, Overloaded) for each in done) >= 10, "a queue has an end"
+    assert 2 in done

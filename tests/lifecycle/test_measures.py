@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from router_gateway.lifecycle.measures import NAMES, Measure, Sessions, measure
+from router_gateway.lifecycle.measures import NAMES, STEPS_MAX, Measure, Sessions, measure
 from router_gateway.lifecycle.settings import Lifecycle, Margins
 from router_gateway.lifecycle.verdict import decide
 
@@ -54,6 +54,19 @@ def test_estimates_are_in_the_units_of_the_margins():
         assert each.blocks == 2_000
     assert found["cost"].live == pytest.approx(1e-3 * np.exp(0.32), rel=0.1)
     assert found["first_token"].live == pytest.approx(300, rel=0.05)
+
+
+def test_the_course_ends_where_the_measure_stands_and_its_bounds_only_narrow():
+    for each in measured(sessions(2_000, seed=2, quality=0.6, cost=1.5e-3), LIVE).values():
+        last = each.course[-1]
+        assert (last.blocks, last.lower, last.upper) == (each.blocks, each.lower, each.upper)
+        assert last.worse == pytest.approx(each.worse)
+        assert 2 < len(each.course) <= STEPS_MAX
+        uppers = [step.upper for step in each.course if step.upper is not None]
+        assert uppers == sorted(uppers, reverse=True)
+    few = measured(sessions(3, seed=2), LIVE)["cost"].course
+    assert [step.blocks for step in few] == [1, 2, 3]
+    assert few[0].upper is None, "nothing is claimed yet"
 
 
 def test_a_better_candidate_is_shown_to_be_no_worse():

@@ -37,6 +37,21 @@ function tell(form, value) {
   return value === null || value === undefined || Number.isNaN(value) ? "–" : (forms[form] ?? forms.plain)(value);
 }
 
+// The band about a line of points: along its upper end and back along its lower one.
+function region(s, i, own) {
+  const corners = [...s.points.map(([x], j) => [x, s.high[j]]), ...s.points.map(([x], j) => [x, s.low[j]]).reverse()];
+  return {
+    type: "custom", name: `band ${i}`, silent: true, tooltip: { show: false }, z: 1, clip: true,
+    data: s.points.length ? [[s.points[0][0], s.low[0], s.high[0]]] : [],
+    encode: { x: 0, y: [1, 2] },
+    renderItem: (_, api) => ({
+      type: "polygon",
+      shape: { points: corners.map((corner) => api.coord(corner)) },
+      style: { fill: faded(own, 0.16) },
+    }),
+  };
+}
+
 function options(spec, narrow) {
   const [text, dim, line, panel] = ["--rg-text", "--rg-dim", "--rg-line", "--rg-panel"].map(color);
   const palette = [1, 2, 3, 4, 5, 6, 7, 8].map((n) => color(`--rg-c${n}`));
@@ -46,7 +61,9 @@ function options(spec, narrow) {
     const kind = s.kind ?? spec.kind;
     const at = (values) =>
       spec.x_kind === "time" ? values.map((v, j) => [spec.x[j], v]) : spec.x_kind === "value" ? s.points : values;
-    if (s.low.length) {
+    if (s.low.length && spec.x_kind === "value") {
+      drawn.push(region(s, i, own));
+    } else if (s.low.length) {
       const gap = s.high.map((h, j) => (h === null || s.low[j] === null ? null : h - s.low[j]));
       const hidden = { type: "line", stack: `band${i}`, symbol: "none", silent: true, tooltip: { show: false } };
       drawn.push({ ...hidden, name: `low ${i}`, data: at(s.low), lineStyle: { opacity: 0 } });
@@ -99,15 +116,15 @@ function options(spec, narrow) {
     aria: { enabled: false },
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
     grid: {
-      left: 8, right: 16, top: spec.series.length > 1 ? 34 : 12, bottom: spec.x_title ? 26 : 6, containLabel: true,
+      left: 8, right: 24, top: spec.series.length > 1 ? 34 : 12, bottom: spec.x_title ? 26 : 6, containLabel: true,
     },
     legend: {
       show: spec.series.length > 1,
       type: "scroll",
       left: 0,
-      top: 0,
+      top: 2,
       itemWidth: 14,
-      itemHeight: 8,
+      itemHeight: 10,
       textStyle: { color: text, fontSize: 12, width: narrow ? 120 : 200, overflow: "truncate" },
       pageTextStyle: { color: dim },
       pageIconColor: dim,
@@ -140,7 +157,8 @@ function tooltip(spec, given) {
     const [g] = rows;
     const s = spec.series.find((each) => each.name === g.seriesName);
     const name = s.labels[g.dataIndex] ?? s.name;
-    return `${bare(name)}\n${bare(spec.x_title)}: ${tell(spec.x_form, g.value[0])}\n${bare(spec.unit)}: ${tell(spec.form, g.value[1])}`;
+    const around = s.low.length ? ` (${tell(spec.form, s.low[g.dataIndex])} to ${tell(spec.form, s.high[g.dataIndex])})` : "";
+    return `${bare(name)}\n${bare(spec.x_title)}: ${tell(spec.x_form, g.value[0])}\n${bare(spec.unit)}: ${tell(spec.form, g.value[1])}${around}`;
   }
   const at = spec.x_kind === "time" ? say(spec.x[rows[0].dataIndex], "full") : bare(rows[0].name);
   const said = rows.map((g) => {
@@ -221,8 +239,13 @@ export default {
     rows() {
       const { spec } = this;
       if (spec.x_kind === "value") {
-        const head = ["series", spec.x_title || "x", spec.unit || "y", "point"];
-        return [head, ...spec.series.flatMap((s) => s.points.map(([x, y], i) => [s.name, x, y, s.labels[i] ?? ""]))];
+        const head = ["series", spec.x_title || "x", spec.unit || "y", "low", "high", "point"];
+        return [
+          head,
+          ...spec.series.flatMap((s) =>
+            s.points.map(([x, y], i) => [s.name, x, y, s.low[i] ?? null, s.high[i] ?? null, s.labels[i] ?? ""]),
+          ),
+        ];
       }
       const heads = spec.series.flatMap((s) => (s.low.length ? [s.name, `${s.name} low`, `${s.name} high`] : [s.name]));
       const first = spec.x_kind === "time" ? "time (UTC)" : spec.x_title || "name";

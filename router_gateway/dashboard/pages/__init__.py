@@ -40,6 +40,9 @@ class Page:
 
 PAGES: tuple[Page, ...] = (
     Page(path="/", title="Overview", icon="space_dashboard", shortcut="o", name="overview"),
-    Page(path="/access", title="Access", icon="key", shortcut="a", name="access"),
-    Page(path="/settings", title="Settings", icon="tune", shortcut="s", name="settings"),
+    Page(path="/tune", title="Tune", icon="tune", shortcut="t", name="tune"),
+    Page(path="/policies", title="Policies", icon="alt_route", shortcut="p", name="policies"),
+    Page(
+        path="/policies/{name}", title="Candidate", icon="alt_route", shortcut=None, name="candidate", under="policies"
+    ),
 )
