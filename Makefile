@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench request-path real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean lifecycle
+.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench request-path real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean ledger-plans lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -128,7 +128,10 @@ ope: $(VENV)/.installed ## Check that off-policy estimates tell the truth, on lo
 forecast: $(VENV)/.installed ## Count how often the band of a forecast holds what came, on simulated traffic
 	@OMP_NUM_THREADS=1 $(BIN)/python -P benchmarks/forecast.py $(ARGS)
 
-lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (two minutes)
+ledger-plans: $(VENV)/.installed ## Plans and times of the ledger's questions (ARGS='--requests 10000000 --vector-bytes 64 --postgres URL')
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/ledger_plans.py --out docs/results/ledger_plans.json $(ARGS)
+
+lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (three minutes of one core)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/lifecycle.py $(ARGS)
 
 chaos: $(VENV)/.installed ## Stop the database, kill the gateway, fill its disk, under load; then count (needs PostgreSQL's initdb)

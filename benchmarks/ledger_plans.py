@@ -1,8 +1,9 @@
 """How the ledger's questions are answered with millions of rows: query plans and times, on SQLite and PostgreSQL.
 
-`python -P benchmarks/ledger_plans.py --requests 1000000 --postgres URL --out docs/results/ledger_plans.json`. The rows
-are inserted in bulk by SQL: 90 days, 6 endpoints, 40 tenants, feedback on every twentieth request, and totals by day as
-the writer keeps them. Each question is asked as the gateway asks it; its statements are caught and explained.
+`make ledger-plans ARGS='--requests 1000000 --postgres URL'`. The rows are inserted in bulk by SQL: 90 days, 6
+endpoints, 40 tenants, feedback on every twentieth request, and totals as the writer keeps them. Each question is asked
+as the gateway asks it; its statements are caught and explained.
+Ten million requests need 10 GB (with `--vector-bytes 64`), and a quarter of an hour of one core to make.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ import ledger_plans_data
 from sqlalchemy import Connection, Engine, event, make_url, text
 
 from router_gateway import __version__
-from router_gateway.ledger import reads, retention
+from router_gateway.ledger import endpoint_rows, pace_reads, reads, retention
 from router_gateway.ledger.aside import read_aside
 from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.days import read_days
+from router_gateway.ledger.decided import read_decided
 from router_gateway.ledger.engine import migrate, open_engine
+from router_gateway.ledger.experiments import read_outcomes
+from router_gateway.ledger.judged import read_graded
 from router_gateway.ledger.lessons import Lessons
+from router_gateway.ledger.newcomers import new_endpoints
 from router_gateway.ledger.outcome_rows import Wanted as Exported
 from router_gateway.ledger.outcome_rows import read_pages
 from router_gateway.ledger.overview import read_overview
@@ -46,6 +51,9 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
     """What budgets, dashboards and the learner ask, by name. `at` is the instant of the newest row."""
     day, month = at - timedelta(days=1), at - timedelta(days=30)
     some = ledger_plans_data.query_id(7)
+    names = [f"endpoint-{i}" for i in range(6)]
+    hours = [day + timedelta(hours=i) for i in range(25)]
+    newest = Lessons(engine).newest()
     budget = Budgets(engine).set("gateway", "", "month", 10**15)
 
     def reserved() -> None:
@@ -80,6 +88,18 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "requests: what hardly any is": lambda: read_requests(engine, Wanted(outcome="open", endpoint="endpoint-1")),
         "requests: dear and badly rated": lambda: read_requests(engine, Wanted(cost_nusd_min=1_000_000, rated="bad")),
         "requests: what else is known of one": lambda: read_aside(engine, some),
+        "dashboard: endpoints of late": lambda: endpoint_rows.recent(engine, names, since=day, rows_max=1_000),
+        "dashboard: how well answers were foretold": lambda: endpoint_rows.foretold(engine, rows_max=2_000),
+        "pacing: spent in a day": lambda: pace_reads.spent_nusd(engine, day, at),
+        "pacing: requests of a day, by hours": lambda: pace_reads.requests(engine, hours),
+        "pacing: the newest decisions": lambda: pace_reads.newest_paid(engine, 256),
+        "pacing: ratings since the last look": lambda: pace_reads.rated_past(engine, newest.feedback - 100, 1_000),
+        "newcomers": lambda: new_endpoints(engine, [*names, "unheard-of"], outcomes_min=40, requests_max=200),
+        "judges: pairs of score and truth": lambda: read_graded(engine, ("label", "verifier", "user"), rows_max=20_000),
+        "audit: a page of rated decisions": lambda: read_decided(
+            engine, since=month, decisions_max=400, rated_only=True
+        ),
+        "canary: its outcomes": lambda: read_outcomes(engine, "none", month, 1_000),
         "report: by endpoint, everything": lambda: usage(engine, "endpoint"),
         "forecast: days": lambda: read_days(engine, since=at - timedelta(days=60), until=at),
         "reconcile a month": lambda: reconcile(
@@ -165,33 +185,47 @@ def ask(engine: Engine, at: datetime, *, only: tuple[str, ...] = ("",)) -> dict[
 
 
 @contextmanager
-def postgres_database(url: str) -> Iterator[str]:
-    """A database of its own on that server, dropped in the end."""
+def postgres_database(url: str, *, keep: bool) -> Iterator[str]:
+    """A database of its own on that server, dropped in the end unless kept; one that was kept is used again."""
     name = "router_gateway_plans"
     server = open_engine(url).execution_options(isolation_level="AUTOCOMMIT")
     with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        there = connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}).scalar()
+        if there and not keep:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        if not (there and keep):
+            connection.execute(text(f"CREATE DATABASE {name}"))
     try:
         yield make_url(url).set(database=name).render_as_string(hide_password=False)
     finally:
-        with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        if not keep:
+            with server.connect() as connection:
+                connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
         server.dispose()
+
+
+@contextmanager
+def sqlite_file(folder: Path | None, *, keep: bool) -> Iterator[str]:
+    """A file of its own, removed in the end unless kept; one that was kept is used again."""
+    if keep:
+        yield f"sqlite:///{(folder or Path()).resolve()}/ledger_plans.db"
+        return
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        yield f"sqlite:///{name}/ledger_plans.db"
 
 
 def measured(url: str, requests: int, vector_bytes: int) -> dict[str, Any]:
     migrate(url)
     engine = open_engine(url)
-    begun = time.monotonic()
-    at = ledger_plans_data.fill(engine, requests, vector_bytes=vector_bytes)
-    filled_s = time.monotonic() - begun
-    print(f"{engine.dialect.name}: {requests:,} requests in {filled_s:.0f} s", file=sys.stderr)
+    at = ledger_plans_data.newest(engine)
+    if at is None:
+        begun = time.monotonic()
+        at = ledger_plans_data.fill(engine, requests, vector_bytes=vector_bytes)
+        print(f"{engine.dialect.name}: {requests:,} requests in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     found = ask(engine, at)
     size = ledger_plans_data.bytes_of(engine)
     engine.dispose()
-    made = {"requests": requests, "vector_bytes": vector_bytes, "database_bytes": size, "fill_s": round(filled_s, 1)}
-    return {**made, "questions": found}
+    return {"requests": requests, "vector_bytes": vector_bytes, "database_bytes": size, "questions": found}
 
 
 def main() -> None:
@@ -201,14 +235,15 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="Where SQLite's file goes; default: the temporary folder.")
     parser.add_argument("--vector-bytes", type=int, default=640, help="Of a decision's embedding.")
     parser.add_argument("--only-postgres", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="Leave the ledgers, and ask those that were left again.")
     parser.add_argument("--out", type=Path, help="Results of other sizes that are there already are kept.")
     args = parser.parse_args()
     results: dict[str, Any] = {}
     if not args.only_postgres:
-        with tempfile.TemporaryDirectory(dir=args.folder) as name:
-            results["sqlite"] = measured(f"sqlite:///{name}/ledger.db", args.requests, args.vector_bytes)
+        with sqlite_file(args.folder, keep=args.keep) as url:
+            results["sqlite"] = measured(url, args.requests, args.vector_bytes)
     if args.postgres:
-        with postgres_database(args.postgres) as url:
+        with postgres_database(args.postgres, keep=args.keep) as url:
             results["postgresql"] = measured(url, args.requests, args.vector_bytes)
     if args.out is None:
         print(json.dumps(results, indent=1))
@@ -216,7 +251,9 @@ def main() -> None:
     written = json.loads(args.out.read_text()) if args.out.exists() else {}
     written |= {"version": __version__, "python": platform.python_version(), "made": f"{datetime.now(UTC):%Y-%m-%d}"}
     for dialect, of in results.items():
-        command = f"python -P benchmarks/ledger_plans.py --requests {args.requests} --vector-bytes {args.vector_bytes}"
+        command = (
+            f"make ledger-plans ARGS='--requests {args.requests} --vector-bytes {args.vector_bytes} --postgres URL'"
+        )
         written.setdefault(dialect, {})[str(args.requests)] = {"command": command, **of}
     args.out.write_text(json.dumps(written, indent=1) + "\n")
 

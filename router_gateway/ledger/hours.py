@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from router_gateway.ledger.tables import hourly_totals
+from router_gateway.ledger.tables import attempts, hourly_totals
 
 SUMS = ("requests", "attempts", "errors", "answers", "tokens_prompt", "tokens_completion", "cost_nusd")
 """What is summed, by its column of `hourly_totals`."""
@@ -159,6 +159,35 @@ def percentile_ms(counts: Counts, percent: float) -> float | None:
     bucket = int(np.searchsorted(reached, wanted))
     within = (wanted - (reached[bucket] - counts[bucket])) / counts[bucket]
     return float(_EDGES_MS[bucket] * (_EDGES_MS[bucket + 1] / _EDGES_MS[bucket]) ** within)
+
+
+def cost_nusd(connection: Connection, since: datetime, until: datetime | None) -> int:
+    """Nano-dollars of all attempts of `since` <= at < `until` (timezone-aware; None = open), exactly.
+
+    Whole hours are read from the totals, what is left at both ends from the rows.
+    """
+    start = _next_hour(since)
+    end = None if until is None else until.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if end is not None and start >= end:
+        return _rows_nusd(connection, since, until)
+    whole = select(func.sum(hourly_totals.c.cost_nusd)).where(hourly_totals.c.hour >= hour_of(start))
+    if end is not None:
+        whole = whole.where(hourly_totals.c.hour < hour_of(end))
+    total = int(connection.execute(whole).scalar() or 0) + _rows_nusd(connection, since, start)
+    return total if end is None else total + _rows_nusd(connection, end, until)
+
+
+def _next_hour(instant: datetime) -> datetime:
+    """The beginning of the first hour of UTC that does not begin before it."""
+    later = instant.astimezone(UTC) + timedelta(hours=1, microseconds=-1)
+    return later.replace(minute=0, second=0, microsecond=0)
+
+
+def _rows_nusd(connection: Connection, start: datetime, end: datetime | None) -> int:
+    if start == end:
+        return 0
+    rows = select(func.sum(attempts.c.cost_nusd)).where(attempts.c.at >= start)
+    return int(connection.execute(rows if end is None else rows.where(attempts.c.at < end)).scalar() or 0)
 
 
 def read_hours(connection: Connection, since: datetime, until: datetime) -> Iterator[Mapping[Any, Any]]:

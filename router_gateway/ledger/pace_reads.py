@@ -14,6 +14,7 @@ from sqlalchemy import Engine, func, select
 
 from router_gateway.core.types import Decision
 from router_gateway.ledger.connections import reading
+from router_gateway.ledger.hours import cost_nusd
 from router_gateway.ledger.reads import stands
 from router_gateway.ledger.records import decision_of
 from router_gateway.ledger.tables import attempts, decisions, feedback
@@ -47,9 +48,8 @@ def requests(engine: Engine, edges: Sequence[datetime]) -> list[int]:
 
 def spent_nusd(engine: Engine, start: datetime, end: datetime) -> int:
     """Nano-dollars of all attempts between the two."""
-    total = select(func.coalesce(func.sum(attempts.c.cost_nusd), 0))
     with reading(engine) as connection:
-        return int(connection.execute(total.where(attempts.c.at >= start, attempts.c.at < end)).scalar_one())
+        return cost_nusd(connection, start, end)
 
 
 def newest_paid(engine: Engine, count: int) -> list[Paid]:

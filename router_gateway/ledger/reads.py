@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, func, select
+from sqlalchemy import ColumnElement, Engine, Select, func, select
 
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.types import Attempt, Decision, Feedback, Floats
 from router_gateway.ledger.connections import reading
+from router_gateway.ledger.hours import cost_nusd
 from router_gateway.ledger.records import attempt_of, decision_of, feedback_of, unpack
 from router_gateway.ledger.tables import (
     attempts,
@@ -26,6 +27,7 @@ from router_gateway.ledger.totals import during_days, span
 
 _WARMING_ATTEMPTS = 100_000
 _FEEDBACK_OF_A_DECISION_MAX = 1_000
+_TRIES_WITHIN = timedelta(days=1)  # of their decision begin all attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,20 +143,28 @@ def last_answer(engine: Engine, session: str) -> tuple[datetime, str] | None:
 
 def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
     """Nano-dollars of all attempts from `since` on, of one tenant or of all."""
-    days, edges = span(since, None)
-    parts = []
-    if days is not None:
-        whole = select(func.sum(daily_totals.c.cost_nusd)).where(*during_days(days))
-        parts.append(whole if tenant is None else whole.where(daily_totals.c.tenant == tenant))
-    for start, end in edges:
-        conditions = [attempts.c.at >= start, *([] if end is None else [attempts.c.at < end])]
-        rows = select(func.sum(attempts.c.cost_nusd)).where(*conditions)
-        if tenant is not None:
-            mine = and_(decisions.c.query_id == attempts.c.query_id, decisions.c.tenant == tenant)
-            rows = rows.select_from(attempts).join(decisions, mine)
-        parts.append(rows)
     with reading(engine) as connection:
+        if tenant is None:
+            return cost_nusd(connection, since, None)
+        days, edges = span(since, None)
+        parts: list[Select[Any]] = [_tenants_nusd(tenant, start, end) for start, end in edges]
+        if days is not None:
+            whole = select(func.sum(daily_totals.c.cost_nusd)).where(*during_days(days))
+            parts.append(whole.where(daily_totals.c.tenant == tenant))
         return sum(int(connection.execute(part).scalar() or 0) for part in parts)
+
+
+def _tenants_nusd(tenant: str, start: datetime | None, end: datetime | None) -> Select[Any]:
+    """By the tenant's decisions, of which there are fewer than of everybody's attempts."""
+    rows = (
+        select(func.sum(attempts.c.cost_nusd))
+        .select_from(decisions)
+        .join(attempts, attempts.c.query_id == decisions.c.query_id)
+        .where(decisions.c.tenant == tenant)
+    )
+    if start is not None:
+        rows = rows.where(decisions.c.at >= start - _TRIES_WITHIN, attempts.c.at >= start)
+    return rows if end is None else rows.where(decisions.c.at < end, attempts.c.at < end)
 
 
 def output_tokens(engine: Engine) -> Mapping[str, TokenMeans]:

@@ -13,15 +13,19 @@ from tests.databases import postgres_database
 from tests.ledger.conftest import postgres_server  # noqa: F401 - a fixture
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-EVERYTHING = {
+BOUNDED = {
     "report: by endpoint, everything",
     "prune: nothing to do",
     "requests: newest",
     "requests: words, which are nowhere",
     "requests: what hardly any is",
     "requests: dear and badly rated",
+    "pacing: the newest decisions",
+    "dashboard: how well answers were foretold",
 }
 """These begin at the newest, or the oldest, end of an index, and stop at their limit."""
+BY_ROWID = "SCAN feedback"
+"""The table itself is in the order of `seq`, so its newest end is at hand without an index."""
 
 
 @pytest.fixture
@@ -39,12 +43,12 @@ def test_no_budget_and_no_dashboard_reads_a_whole_table(plans, tmp_path: Path) -
     engine.dispose()
     assert sum(name.startswith(("budget", "dashboard", "spend")) for name in asked) >= 9
     assert all(of["plans"] for of in asked.values()), "the statements were caught"
-    assert {name: of["scans"] for name, of in asked.items() if of["scans"] and name not in EVERYTHING} == {}
+    assert {name: of["scans"] for name, of in asked.items() if of["scans"] and name not in BOUNDED} == {}
     unindexed = [
         line
-        for name in EVERYTHING
+        for name in BOUNDED
         for line in asked[name]["scans"]
-        if "USING INDEX" not in line and "USING COVERING INDEX" not in line
+        if "USING INDEX" not in line and "USING COVERING INDEX" not in line and line != BY_ROWID
     ]
     assert unindexed == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sqlalchemy import Engine, func, insert, select
 
 from router_gateway.ledger.connections import reading, writing
 from router_gateway.ledger.engine import alembic_config, open_engine
-from router_gateway.ledger.hours import BUCKETS, SUMS, counted, pack, percentile_ms, unpack
+from router_gateway.ledger.hours import BUCKETS, SUMS, cost_nusd, counted, pack, percentile_ms, unpack
 from router_gateway.ledger.tables import attempts, daily_totals, decisions, hourly_totals
 from tests.ledger.inserting import Kept
 from tests.ledger.test_totals import MIDNIGHT, traffic, write
@@ -130,6 +131,20 @@ def test_hours_of_a_day_add_up_to_the_day(engine: Engine) -> None:
         hours = {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(of_hours.group_by(day))}
     assert days == hours
     assert MIDNIGHT.date().isoformat() in days
+
+
+def test_the_cost_of_any_time_is_that_of_its_rows(engine: Engine) -> None:
+    calls = traffic(seed=8, calls=200)
+    tries = [attempt for _, own in calls for attempt in own]
+    write(engine, [decision for decision, _ in calls], tries)
+    rng = np.random.default_rng(8)
+    instants = [MIDNIGHT + timedelta(minutes=float(m)) for m in rng.uniform(-30 * 60, 30 * 60, 30)]
+    instants += [MIDNIGHT, MIDNIGHT + timedelta(hours=1), *(row["at"] for row in tries[:3])]
+    with reading(engine) as connection:
+        for since in instants:
+            for until in (*instants, None):
+                mine = [row for row in tries if since <= row["at"] and (until is None or row["at"] < until)]
+                assert cost_nusd(connection, since, until) == sum(row["cost_nusd"] for row in mine), (since, until)
 
 
 def test_a_percentile_is_within_a_bucket_of_the_true_one() -> None:
