@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -96,8 +97,8 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "pacing: ratings since the last look": lambda: pace_reads.rated_past(engine, newest.feedback - 100, 1_000),
         "newcomers": lambda: new_endpoints(engine, [*names, "unheard-of"], outcomes_min=40, requests_max=200),
         "judges: pairs of score and truth": lambda: read_graded(engine, ("label", "verifier", "user"), rows_max=20_000),
-        "audit: a page of rated decisions": lambda: read_decided(
-            engine, since=month, decisions_max=400, rated_only=True
+        "audit: the newest rated decisions": lambda: read_decided(
+            engine, since=month, decisions_max=4_000, rated_only=True
         ),
         "canary: its outcomes": lambda: read_outcomes(engine, "none", month, 1_000),
         "report: by endpoint, everything": lambda: usage(engine, "endpoint"),
@@ -108,7 +109,7 @@ def questions(engine: Engine, at: datetime) -> dict[str, Question]:
         "one decision": lambda: reads.read_decision(engine, some),
         "a session's last endpoint": lambda: reads.last_answer(engine, "session-7"),
         "learner: newest watermark": Lessons(engine).newest,
-        "export: a page": lambda: next(read_pages(engine, Exported(since=day))),
+        "export: ten pages": lambda: list(islice(read_pages(engine, Exported(since=day)), 10)),
         "prune: nothing to do": lambda: retention.prune(engine, at - timedelta(days=400), pause_s=0),
     }
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Select, and_, or_, select
+from sqlalchemy import Connection, Engine, Select, or_, select
 
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import nusd_to_usd
@@ -123,15 +123,15 @@ def _pages(
 def _page(
     since: datetime | None, before: tuple[datetime, UUID] | None, *, rated_only: bool, tenant: str | None
 ) -> Select[Any]:
-    now = datetime.now(UTC)
-    conditions = [decisions.c.at <= now] if since is None else [decisions.c.at <= now, decisions.c.at >= since]
+    newest = datetime.now(UTC) if before is None else before[0]
+    conditions = [decisions.c.at <= newest] if since is None else [decisions.c.at <= newest, decisions.c.at >= since]
     # judges' calls and second answers are the gateway's own: nobody's request was routed there
     conditions.append(decisions.c.tenant != JUDGING_TENANT if tenant is None else decisions.c.tenant == tenant)
     if rated_only:
         conditions.append(select(feedback.c.seq).where(feedback.c.query_id == decisions.c.query_id).exists())
     if before is not None:  # where the last page ended: cheap at any depth, unlike an offset
         at, query_id = before
-        conditions.append(or_(decisions.c.at < at, and_(decisions.c.at == at, decisions.c.query_id < query_id)))
+        conditions.append(or_(decisions.c.at < at, decisions.c.query_id < query_id))
     ordered = select(decisions).where(*conditions).order_by(decisions.c.at.desc(), decisions.c.query_id.desc())
     return ordered.limit(PAGE_DECISIONS)
 

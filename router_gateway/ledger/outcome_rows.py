@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, and_, or_, select
+from sqlalchemy import Engine, Select, or_, select
 
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.core.money import nusd_to_usd
@@ -72,8 +72,6 @@ def read_pages(engine: Engine, wanted: Wanted) -> Iterator[list[Row]]:
 
 def _page(wanted: Wanted, until: datetime, after: tuple[datetime, Any] | None) -> Select[Any]:
     conditions = [decisions.c.at < until]
-    if wanted.since is not None:
-        conditions.append(decisions.c.at >= wanted.since)
     if wanted.policy is not None:
         versions = decisions.c.policy.startswith(f"{wanted.policy}@", autoescape=True)
         conditions.append(or_(decisions.c.policy == wanted.policy, versions))
@@ -82,7 +80,9 @@ def _page(wanted: Wanted, until: datetime, after: tuple[datetime, Any] | None) -
     conditions.append(decisions.c.tenant != JUDGING_TENANT if tenant is None else decisions.c.tenant == tenant)
     if after is not None:  # where the last page ended: cheap at any depth, unlike an offset
         at, query_id = after
-        conditions.append(or_(decisions.c.at > at, and_(decisions.c.at == at, decisions.c.query_id > query_id)))
+        conditions += [decisions.c.at >= at, or_(decisions.c.at > at, decisions.c.query_id > query_id)]
+    elif wanted.since is not None:  # never both: SQLite would begin at the first of two bounds
+        conditions.append(decisions.c.at >= wanted.since)
     ordered = select(decisions).where(*conditions).order_by(decisions.c.at, decisions.c.query_id)
     return ordered.limit(PAGE_DECISIONS)
 

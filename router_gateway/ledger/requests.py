@@ -242,9 +242,9 @@ def _page(
     conditions = [*narrow]
     if wanted.since is not None:
         conditions.append(column.at >= wanted.since)
-    if wanted.until is not None:
+    if wanted.until is not None and (place is None or place.at >= wanted.until):
         conditions.append(column.at < wanted.until)
-    if place is not None:  # where the last page ended: cheap at any depth, unlike an offset
+    elif place is not None:  # where the last page ended; never both: SQLite would begin at the first of two bounds
         conditions.append(column.at <= place.at)
         conditions.append(or_(column.at < place.at, column.query_id < place.query_id))
     rows = select(column.at, column.query_id, matches.label("matches")).where(*conditions)
