@@ -39,6 +39,12 @@ SETTINGS = Lifecycle()
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "lifecycle.json"
 
 
+def timed(kind: str, seed: int, settings: Lifecycle) -> tuple[dict[str, Any], float]:
+    """One candidate's life, and the processor seconds that it took to simulate."""
+    started = time.process_time()
+    return run(kind, seed, settings), time.process_time() - started
+
+
 def summary(rows: list[dict[str, Any]], settings: Lifecycle = SETTINGS) -> dict[str, Any]:
     """What became of the candidates of one kind."""
     back = [row for row in rows if row["state"] == "rolled_back"]
@@ -79,8 +85,8 @@ def main() -> int:
     asked = parser.parse_args()
     runs = {kind: asked.runs or count for kind, count in RUNS.items()}
     console, started = Console(), time.perf_counter()
-    tasks = [delayed(run)(kind, seed, SETTINGS) for kind, count in runs.items() for seed in range(count)]
-    rows = Parallel(n_jobs=os.cpu_count() or 1)(tasks)
+    tasks = [delayed(timed)(kind, seed, SETTINGS) for kind, count in runs.items() for seed in range(count)]
+    rows, processor_s = zip(*Parallel(n_jobs=os.cpu_count() or 1)(tasks), strict=True)
     found = {kind: summary([row for row in rows if row["kind"] == kind]) for kind in runs}
     table = Table("candidate", "runs", "rolled back", "in the first window", "live", "undecided", "sessions until back")
     for kind, each in found.items():
@@ -94,13 +100,14 @@ def main() -> int:
         )
     console.print(table)
     seconds = time.perf_counter() - started
-    console.print(f"{seconds:.0f} s")
+    console.print(f"{seconds:.0f} s, {sum(processor_s):.0f} s of one core")
     facts = {
         "command": "make lifecycle",
         "settings": json.loads(SETTINGS.model_dump_json()),
         "truth": truth(),
         "results": found,
         "seconds": round(seconds, 1),
+        "processor_seconds": round(sum(processor_s), 1),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in ("numpy", "scipy")},
     }
     out = asked.to or (_RESULTS if asked.runs is None else None)
