@@ -25,11 +25,13 @@ from router_gateway.grading.settings import Judging
 from router_gateway.grading.settings import problems as judging_problems
 from router_gateway.learning.settings import Learning
 from router_gateway.lifecycle.settings import Lifecycle
-from router_gateway.presets import PRESETS, PresetSource
+from router_gateway.presets import PresetSource
 from router_gateway.routing.newcomers import NewcomerSettings
 from router_gateway.routing.settings import Pacing
 
-_ENV_PREFIX = "ROUTER_GATEWAY__"
+ENV_PREFIX = "ROUTER_GATEWAY__"
+HttpUrl = Annotated[str, Field(pattern=r"^https://[^\s/?#@]+|^http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?(/|$)")]
+"""Over TLS, unless it is on this machine."""
 _USERINFO = re.compile(r"//[^/\s\"@]*@")
 _ALIAS = "auto"  # what clients call the routed model
 
@@ -154,18 +156,34 @@ class Dispatch(_Section):
     drop_params: bool = False
 
 
+class Oidc(_Section):
+    """An identity provider by which people sign in to the dashboard (docs/dashboard.md); keys stand in variables."""
+
+    issuer: HttpUrl
+    client_id: str = Field(min_length=1)
+    client_secret_env: str | None = None
+    url: HttpUrl
+    scopes: list[str] = ["openid", "profile", "email"]
+    groups_claim: str = Field("groups", min_length=1)
+    admin_groups: list[str] = Field(default_factory=list, max_length=1_000)
+    viewer_groups: list[str] = Field(default_factory=list, max_length=1_000)
+    admin_key_env: str = "ROUTER_GATEWAY_DASHBOARD_ADMIN_KEY"
+    viewer_key_env: str = "ROUTER_GATEWAY_DASHBOARD_VIEWER_KEY"
+
+
 class Dashboard(_Section):
     """The pages for people, in a process of their own beside `serve` (docs/dashboard.md)."""
 
     enabled: bool = False
     host: str = "127.0.0.1"
     port: int = Field(8081, ge=0, le=65535)
+    oidc: Oidc | None = None
 
 
 class Config(BaseSettings):
     """The whole configuration; `load` is the way to make one."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=_ENV_PREFIX, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter="__")
 
     preset: Literal["bandit", "carrot"] | None = None
     state_dir: Path = Path(".router-gateway")
@@ -250,28 +268,6 @@ def load(path: Path | None) -> Config:
     return config
 
 
-def sources(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """By setting that can be saved, who said what the configuration has: environment, file, preset or default."""
-    preset = PRESETS.get(config.preset or "", {})
-    in_environment = {variable.upper() for variable in environ}
-
-    def source(name: str) -> str:
-        section, _, member = name.partition("_") if name == "pacing_usd" else (name, "", "")
-        variable = f"{_ENV_PREFIX}{section}".upper()
-        if any(each == variable or each.startswith(f"{variable}__{member}".upper()) for each in in_environment):
-            return "environment"
-        if section not in config.model_fields_set:
-            return "default"
-        return "preset" if section in preset and config.model_dump()[section] == _complete(section, preset) else "file"
-
-    return {name: source(name) for name in Savable.model_fields}
-
-
-def _complete(section: str, preset: Mapping[str, Any]) -> Any:
-    """What a preset says of a section, with the defaults of what it does not say."""
-    return Changes.model_validate({section: preset[section]}).model_dump()[section]
-
-
 def api_keys(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Endpoint name to secret, from the environment variables that the configuration names."""
     named = {e.name: e.api_key_env for e in config.endpoints if e.api_key_env}
@@ -297,8 +293,8 @@ def _problem(error: Any) -> str:
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Pydantic refuses unknown members of a section, but passes over variables of no section."""
-    ours = [variable for variable in sorted(environ) if variable.upper().startswith(_ENV_PREFIX)]
-    sections = {variable: variable[len(_ENV_PREFIX) :].partition("__")[0].lower() for variable in ours}
+    ours = [variable for variable in sorted(environ) if variable.upper().startswith(ENV_PREFIX)]
+    sections = {variable: variable[len(ENV_PREFIX) :].partition("__")[0].lower() for variable in ours}
     return [f"{variable}: unknown setting" for variable in ours if sections[variable] not in Config.model_fields]
 
 

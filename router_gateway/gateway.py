@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,8 +16,7 @@ import numpy as np
 
 from router_gateway.core.errors import GatewayError, LedgerFull, NotFound, RequestError
 from router_gateway.core.money import usd_to_nusd
-from router_gateway.core.pace import Pace
-from router_gateway.core.protocols import CostModel, NamesNeighbours, ReadsConversations
+from router_gateway.core.protocols import CostModel, NamesNeighbours
 from router_gateway.core.types import (
     Attempt,
     Comparison,
@@ -25,7 +24,6 @@ from router_gateway.core.types import (
     Endpoint,
     Feedback,
     Floats,
-    NamedPolicy,
     Neighbour,
     Queries,
     Query,
@@ -45,13 +43,13 @@ from router_gateway.ledger.ledger import Ledger
 from router_gateway.ledger.newcomers import NewcomerWatch
 from router_gateway.ledger.pace_keeper import PaceKeeper
 from router_gateway.lifecycle.rollout import Rollout
+from router_gateway.routing.in_service import Roster
 from router_gateway.routing.router import Router
 from router_gateway.routing.steering import Steering
 
 log = logging.getLogger(__name__)
 
 _NEIGHBOURS_SHOWN = 5
-_EARLIER_TURNS_MAX = 31
 _ROOM_WAIT_S = 5.0
 """How long a request waits for room in a full journal before it is refused."""
 
@@ -60,20 +58,6 @@ def log_failure(what: str, error: BaseException) -> None:
     """Log where an unforeseen error came from, without its message: that may quote a prompt."""
     where = "".join(traceback.format_tb(error.__traceback__))
     log.error("%s: %s\n%s", what, type(error).__name__, where)
-
-
-class _InService:
-    """A policy, how quick it has proved, and how many user turns before the newest one it reads."""
-
-    __slots__ = ("earlier_turns", "named", "pace")
-
-    def __init__(self, named: NamedPolicy) -> None:
-        self.named = named
-        self.pace = Pace()
-        reads = named.policy
-        self.earlier_turns = (
-            min(reads.turns_max - 1, _EARLIER_TURNS_MAX) if isinstance(reads, ReadsConversations) else 0
-        )
 
 
 @dataclass(kw_only=True)
@@ -101,11 +85,15 @@ class Gateway:
     def __post_init__(self) -> None:
         # Two threads: one stuck policy must not make the next request late as well.
         self._routing_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routing")
-        self._in_service: dict[tuple[str | None, str], _InService] = {}
+        self._roster = Roster()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
         return self.routers[self.default_policy].endpoints
+
+    def endpoint(self, name: str) -> Endpoint | None:
+        """The endpoint of that name; None if the pool has none."""
+        return self.routers[self.default_policy].by_name.get(name)
 
     def router(self, name: str | None, *, param: str = "model") -> Router:
         """The router of a policy by name, or by name@version. Raises NotFound, naming the field `param`."""
@@ -117,19 +105,10 @@ class Gateway:
 
     def earlier_turns_read(self, policy: str | None) -> int:
         """How many user turns before the newest one this policy reads, or the candidate that is tried in its place."""
-        known = self._known(self.router(policy)).earlier_turns
+        known = self._roster.known(self.router(policy)).earlier_turns
         if self.rollout is None or (split := self.rollout.splits().get(policy or self.default_policy)) is None:
             return known
-        return max(known, self._known(split.router).earlier_turns)
-
-    def _known(self, router: Router) -> _InService:
-        """What is known of the policy in service there; one that was swapped in is looked at anew."""
-        named = router.live()
-        place = router.candidate, named.name
-        known = self._in_service.get(place)
-        if known is None or known.named is not named:
-            known = self._in_service[place] = _InService(named)
-        return known
+        return max(known, self._roster.known(split.router).earlier_turns)
 
     async def answer(self, ask: Ask, decided: Callable[[Decision], None] = lambda _: None) -> Served:
         """Decide, write the decision down, send, and return with the first content byte in hand.
@@ -151,7 +130,8 @@ class Gateway:
         decided: Callable[[Decision], None] = lambda _: None,
     ) -> Served:
         """What `answer` does once it is decided; `started` is the `time.perf_counter` when the request came."""
-        await self.ledger.wait_for_room(_ROOM_WAIT_S)
+        if not self.ledger.has_room:
+            await self.ledger.wait_for_room(_ROOM_WAIT_S)
         hold = await self._set_aside(ask, decision)
         try:
             self.ledger.record_decision(
@@ -161,7 +141,8 @@ class Gateway:
                 embedding=vector,
                 expected_nusd=self._expected_nusd(ask.query, decision),
             )
-            await self.ledger.durable()
+            if self.ledger.waits_for_disk:
+                await self.ledger.durable()
         except BaseException:
             if hold is not None:
                 hold.close()
@@ -190,7 +171,7 @@ class Gateway:
             raise
         if hold is not None:
             (hold.await_last if answer.streamed else hold.close)()
-        if not answer.streamed:
+        if not answer.streamed and self.ledger.waits_for_disk:
             with suppress(LedgerFull):  # the log has it; an answer that is paid for is given
                 await self.ledger.durable()
         timings.upstream_ms = (time.perf_counter() - started) * 1e3 - timings.overhead_ms
@@ -241,7 +222,7 @@ class Gateway:
         """The decision, the vector (d,), and the vectors (1, T, d) of earlier turns, where they are read."""
         vector = earlier = None
         try:
-            async with asyncio.timeout(self.routing_deadline_ms / 1e3):
+            async with self._routing_clock(query, router):
                 started = time.perf_counter()
                 vector, earlier = await self._embed(query)
                 embedded = time.perf_counter()
@@ -260,6 +241,12 @@ class Gateway:
             log_failure(f"routing failed; the default endpoint serves {query.id}", error)
         return router.decline(query, "fallback:error", detail, self._steering), vector, earlier
 
+    def _routing_clock(self, query: Query, router: Router) -> AbstractAsyncContextManager[object]:
+        """None where everything will run on the spot: nothing could be interrupted, and a clock costs microseconds."""
+        if not query.earlier and self.batcher.at_once and self._roster.known(router).pace.quick:
+            return nullcontext()
+        return asyncio.timeout(self.routing_deadline_ms / 1e3)
+
     async def _embed(self, query: Query) -> tuple[Floats, Floats | None]:
         """The query's vector (d,), and those of earlier turns (1, T, d); the cache mostly has them from their day."""
         if not query.earlier:
@@ -269,8 +256,9 @@ class Gateway:
 
     async def _route(self, router: Router, query: Query, vector: Floats, earlier: Floats | None) -> Decision:
         """In a thread, until the policy in service has proved quick."""
-        pace = self._known(router).pace
-        work = partial(router.route, [query], vector[None, :], earlier, self._steering)
+        known = self._roster.known(router)
+        pace, score = known.pace, partial(known.score, vector)
+        work = partial(router.route, [query], vector[None, :], earlier, self._steering, score)
         if pace.quick:
             return pace.run(work)[0]
         loop = asyncio.get_running_loop()

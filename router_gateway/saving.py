@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from router_gateway.brain import check_savable, with_changes
-from router_gateway.config import Config, Savable, sources
+from router_gateway.config import ENV_PREFIX, Changes, Config, Savable
 from router_gateway.core.errors import GatewayError, RequestError
 from router_gateway.ledger.saved_settings import SavedSettings
+from router_gateway.presets import PRESETS
 
 _PACED = ("worth_usd", "optimism", "rule")
 """What a pacer moves, or counts on: saving them would change nothing that anybody sees."""
@@ -68,6 +69,28 @@ def with_saved(config: Config, engine: Any) -> Config:
     """The configuration with what is saved in the ledger's database (an engine of ledger/) laid over it."""
     saved = SavedSettings(engine).newest()
     return config if saved is None else with_changes(config, saved.state)
+
+
+def sources(config: Config, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """By setting that can be saved, who said what the configuration has: environment, file, preset or default."""
+    preset = PRESETS.get(config.preset or "", {})
+    in_environment = {variable.upper() for variable in environ}
+
+    def source(name: str) -> str:
+        section, _, member = name.partition("_") if name == "pacing_usd" else (name, "", "")
+        variable = f"{ENV_PREFIX}{section}".upper()
+        if any(each == variable or each.startswith(f"{variable}__{member}".upper()) for each in in_environment):
+            return "environment"
+        if section not in config.model_fields_set:
+            return "default"
+        return "preset" if section in preset and config.model_dump()[section] == _complete(section, preset) else "file"
+
+    return {name: source(name) for name in Savable.model_fields}
+
+
+def _complete(section: str, preset: Mapping[str, Any]) -> Any:
+    """What a preset says of a section, with the defaults of what it does not say."""
+    return Changes.model_validate({section: preset[section]}).model_dump()[section]
 
 
 def _refused(name: str, why: str) -> GatewayError:

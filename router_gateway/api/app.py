@@ -14,6 +14,7 @@ from router_gateway import __version__
 from router_gateway.api import admin, chat, errors, feedback, health, models, routing
 from router_gateway.api.edge import Edge, InFlight
 from router_gateway.api.parts import Parts
+from router_gateway.api.quick import QuickRequest
 from router_gateway.core.errors import GatewayError
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -83,7 +84,7 @@ def create_app(parts: Parts) -> Application:
 
 def _plain(handler: Handler) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
+        request = QuickRequest(scope, receive, send)
         try:
             response = await handler(request)
         except GatewayError as error:

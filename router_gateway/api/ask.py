@@ -31,8 +31,8 @@ async def build_ask(
     model = str(body["model"])
     target = resolve_model(gateway, key, model)
     if (pinned := target.pinned) is not None:
-        endpoint = next(e for e in gateway.endpoints if e.name == pinned)
-        if not wire.may_use(key.allows, endpoint.name, endpoint.model):
+        endpoint = gateway.endpoint(pinned)
+        if endpoint is None or not wire.may_use(key.allows, endpoint.name, endpoint.model):
             raise ModelNotAllowed(f"this key may not use {model!r}", param="model")
     options = wire.routing_options(body, headers, suffix=target.suffix, win_threshold=target.win_threshold)
     if options.verify is not None:
@@ -42,16 +42,17 @@ async def build_ask(
     policy = options.policy or target.policy
     if options.preferences.win_threshold is not None and pinned is None:
         _check_predicts_wins(gateway, policy, "routing.win_threshold" if target.win_threshold is None else "model")
-    messages: list[dict[str, Any]] = body["messages"]
+    values = body.values
+    messages: list[dict[str, Any]] = values["messages"]
     query = Query(
         id=query_id,
         text=query_text(messages),
         tokens_input=count_request_tokens(body),
         tokens_output_max=wire.output_limit(body),
-        needs=conversation.needs(body),
+        needs=conversation.needs(values),
         tenant=key.tenant,
         tenant_allows=key.allows,
-        session=conversation.session_key(tenant=key.tenant, headers=headers, body=body, explicit=options.session_id),
+        session=conversation.session_key(tenant=key.tenant, headers=headers, body=values, explicit=options.session_id),
         pinned=pinned,
         earlier=_earlier(gateway, policy, messages) if pinned is None else (),
         preferences=options.preferences,
@@ -65,7 +66,7 @@ async def build_ask(
         body=body,
         requested_model=model,
         policy=policy,
-        stream=bool(body.get("stream")),
+        stream=bool(values.get("stream")),
         wants_usage=wire.wants_usage(body),
         deadline_s=options.deadline_s,
         headers={name: headers[name] for name in _FORWARDED_HEADERS if name in headers},
@@ -86,7 +87,7 @@ class Target:
 
 def resolve_model(gateway: Gateway, key: ApiKey, model: str) -> Target:
     """What the client means by `model`. Raises NotFound, or RequestError for a threshold that is none."""
-    if any(endpoint.name == model for endpoint in gateway.endpoints):
+    if gateway.endpoint(model) is not None:
         return Target(pinned=model)
     bare, _, suffix = model.partition(":")
     if bare == AUTO:

@@ -15,6 +15,7 @@ from router_gateway.api import explain, sse, wire
 from router_gateway.api.ask import build_ask
 from router_gateway.api.leaving import ClientGone, UntilGone
 from router_gateway.api.parts import Parts, parts_of, read_body
+from router_gateway.api.quick import WholeAnswer
 from router_gateway.api.wire import RoutingOptions
 from router_gateway.core.body import Body
 from router_gateway.core.errors import GatewayError, RequestError
@@ -91,7 +92,7 @@ async def _stream(request: Request, parts: Parts, ask: Ask, options: RoutingOpti
 def _relayed_whole(parts: Parts, served: Served, content: bytes, headers: dict[str, str]) -> Response:
     answer = served.answer
     parts.meter.answered(served.decision, model=answer.endpoint.name, status=answer.status, stream=False)
-    return Response(content, status_code=answer.status, headers=headers, media_type="application/json")
+    return WholeAnswer(content, status=answer.status, headers=headers)
 
 
 def _events(parts: Parts, ask: Ask, options: RoutingOptions, served: Served) -> sse.Events:
@@ -150,7 +151,8 @@ def _headers(parts: Parts, served: Served) -> dict[str, str]:
 
 
 def _served_by(parts: Parts, name: str) -> dict[str, str]:
-    endpoint = next(e for e in parts.gateway.endpoints if e.name == name)
+    endpoint = parts.gateway.endpoint(name)
+    assert endpoint is not None  # it has answered, or was asked in vain
     return {"x-router-model": endpoint.name, "x-router-provider": endpoint.provider}
 
 

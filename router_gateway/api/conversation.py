@@ -15,6 +15,7 @@ import orjson
 
 from router_gateway.embedding.conversation import parts_of
 
+_OBJECT = (dict, Mapping)  # a dict is known at once, an abstract class asks around
 _IMAGE_PARTS = frozenset({"image", "image_url", "input_image"})
 _AUDIO_PARTS = frozenset({"input_audio", "audio"})
 
@@ -27,15 +28,17 @@ class Fields(Protocol):
 
 def needs(body: Fields) -> frozenset[str]:
     """Capabilities that the request needs of an endpoint: any of "tools", "json", "vision", "audio"."""
-    parts = [part for message in _messages(body) for part in parts_of(message.get("content"), depth=2)]
-    kinds = {kind for part in parts if isinstance(kind := part.get("type"), str)}
+    kinds: set[str] = set()
     found = set()
+    for message in _messages(body):
+        if isinstance(content := message.get("content"), list):
+            kinds |= {kind for part in parts_of(content, depth=2) if isinstance(kind := part.get("type"), str)}
+        if message.get("role") in ("tool", "function") or message.get("tool_calls"):
+            found.add("tools")
     if body.get("tools") or body.get("functions") or kinds & {"tool_use", "tool_result"}:
         found.add("tools")
-    if any(message.get("role") in ("tool", "function") or message.get("tool_calls") for message in _messages(body)):
-        found.add("tools")
     wanted = body.get("response_format")
-    if isinstance(wanted, Mapping) and wanted.get("type") in ("json_object", "json_schema"):
+    if isinstance(wanted, _OBJECT) and wanted.get("type") in ("json_object", "json_schema"):
         found.add("json")
     if kinds & _IMAGE_PARTS:
         found.add("vision")
@@ -48,7 +51,7 @@ def needs(body: Fields) -> frozenset[str]:
 def in_tool_loop(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the conversation ends with a tool's result: the model that asked for it must go on."""
     last = messages[-1] if isinstance(messages, Sequence) and messages else None
-    if not isinstance(last, Mapping):
+    if not isinstance(last, _OBJECT):
         return False
     if last.get("role") in ("tool", "function"):
         return True
@@ -77,12 +80,12 @@ def _identities(headers: Mapping[str, str], body: Fields) -> Iterator[str]:
         headers.get("x-model-affinity"),
         body.get("session_id"),
         headers.get("x-claude-code-session-id"),
-        conversation.get("id") if isinstance(conversation, Mapping) else conversation,
+        conversation.get("id") if isinstance(conversation, _OBJECT) else conversation,
         body.get("previous_response_id"),
         body.get("prompt_cache_key"),
         body.get("safety_identifier"),
         body.get("user"),
-        metadata.get("user_id") if isinstance(metadata, Mapping) else None,
+        metadata.get("user_id") if isinstance(metadata, _OBJECT) else None,
     )
     return (candidate for candidate in candidates if isinstance(candidate, str) and candidate)
 
@@ -107,4 +110,4 @@ def _canonical(value: Any) -> bytes:
 
 def _messages(body: Fields) -> list[Mapping[str, Any]]:
     messages = body.get("messages")
-    return [m for m in messages if isinstance(m, Mapping)] if isinstance(messages, list) else []
+    return [m for m in messages if isinstance(m, _OBJECT)] if isinstance(messages, list) else []

@@ -7,7 +7,6 @@ import time
 from typing import Protocol
 from uuid import UUID
 
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,7 +15,7 @@ from router_gateway.core.errors import GatewayError, Overloaded
 from router_gateway.core.ids import uuid7
 from router_gateway.gateway import log_failure
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _CLIENT_GONE = 499
 _PROBES = ("/health", "/livez", "/readyz", "/metrics")
 
@@ -56,7 +55,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         query_id, status, began = uuid7(), None, time.perf_counter()
-        ids = _request_ids(Headers(scope=scope), query_id)
+        ids = _request_ids(scope, query_id)
         state = scope["state"] = {**scope.get("state", {}), "query_id": query_id, "headers": {}, "api": None}
 
         async def sending(message: Message) -> None:
@@ -86,8 +85,8 @@ class Edge:
                 self._clock.finished(api=state["api"], status=status or _CLIENT_GONE, seconds=seconds)
 
 
-def _request_ids(headers: Headers, query_id: UUID) -> list[tuple[bytes, bytes]]:
+def _request_ids(scope: Scope, query_id: UUID) -> list[tuple[bytes, bytes]]:
     """Both spellings that SDKs read; an inbound id is honoured only when it is harmless."""
-    inbound = headers.get("x-request-id", "")
-    request_id = (inbound if _SAFE_ID.fullmatch(inbound) else str(query_id)).encode()
+    inbound = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    request_id = inbound if _SAFE_ID.fullmatch(inbound) else str(query_id).encode()
     return [(b"x-request-id", request_id), (b"request-id", request_id)]

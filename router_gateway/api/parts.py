@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from router_gateway.api.auth import Authenticator
 from router_gateway.api.metrics import PrometheusMeter
@@ -109,13 +109,22 @@ def parts_of(request: Request) -> Parts:
 async def read_body(request: Request, bytes_max: int) -> Body:
     """The request's JSON object. Raises BodyTooLarge before more than `bytes_max` bytes are held."""
     declared = request.headers.get("content-length", "")
-    too_large = BodyTooLarge(f"the body exceeds {bytes_max} bytes", hint="server.body_bytes_max sets the limit")
     if declared.isdigit() and int(declared) > bytes_max:
-        raise too_large
-    chunks, size = [], 0
-    async for chunk in request.stream():
+        raise _too_large(bytes_max)
+    chunks: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         size += len(chunk)
         if size > bytes_max:
-            raise too_large
+            raise _too_large(bytes_max)
         chunks.append(chunk)
+        more = message.get("more_body", False)
     return Body.parse(b"".join(chunks))
+
+
+def _too_large(bytes_max: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body exceeds {bytes_max} bytes", hint="server.body_bytes_max sets the limit")

@@ -39,13 +39,18 @@ class RoutingOptions:
     checks: tuple[Check, ...] = ()
 
 
+_HEADERS = ("x-router-policy", "x-router-explain")
+_NO_WISHES = RoutingOptions(policy=None, preferences=Preferences(), deadline_s=None, session_id=None, explain=False)
+
+
 def check_chat(body: Body) -> None:
     """Raise RequestError, naming the field, unless the body is a Chat Completions request we can route."""
-    model = body.get("model")
+    values = body.values
+    model = values.get("model")
     if not isinstance(model, str) or not 0 < len(model) <= _MODEL_CHARS_MAX:
         words = f"a string of 1 to {_MODEL_CHARS_MAX} characters"
         raise RequestError(f"`model` must be {words}", param="model", code=_missing(body, "model"))
-    messages = body.get("messages")
+    messages = values.get("messages")
     if not isinstance(messages, list):
         raise RequestError("`messages` must be a list", param="messages", code=_missing(body, "messages"))
     if not messages:
@@ -55,7 +60,7 @@ def check_chat(body: Body) -> None:
     for index, message in enumerate(messages):
         _check_message(f"messages[{index}]", message)
     for name in ("max_tokens", "max_completion_tokens"):
-        value = body.get(name)
+        value = values.get(name)
         if value is not None and (type(value) is not int or not 1 <= value <= _TOKENS_MAX):
             raise RequestError(f"`{name}` must be an integer from 1 to {_TOKENS_MAX}", param=name)
     _expect(body, "stream", bool, "true or false")
@@ -84,6 +89,8 @@ def routing_options(
     Unknown and not yet supported fields are refused by name, never silently dropped.
     """
     routing = body.get("routing")
+    if routing is None and not suffix and win_threshold is None and not any(name in headers for name in _HEADERS):
+        return _NO_WISHES
     if routing is not None and not isinstance(routing, dict):
         raise RequestError("`routing` must be an object", param="routing")
     wish = _Reader(routing or {})
@@ -136,15 +143,18 @@ def _check_message(path: str, message: Any) -> None:
     if not isinstance(role, str) or role not in _ROLES:
         raise RequestError(f"`{path}.role` must be one of {', '.join(sorted(_ROLES))}", param=f"{path}.role")
     content = message.get("content")
-    if not isinstance(content, str | list | None):
+    if isinstance(content, str) or content is None:
+        return
+    if not isinstance(content, list):
         raise RequestError(f"`{path}.content` must be a string or a list of parts", param=f"{path}.content")
-    for part, value in enumerate(content if isinstance(content, list) else ()):
+    for part, value in enumerate(content):
         if not isinstance(value, dict):
             raise RequestError(f"`{path}.content[{part}]` must be an object", param=f"{path}.content[{part}]")
 
 
 def _expect(body: Body, name: str, kind: type, words: str) -> None:
-    if not isinstance(body.get(name), kind | None):
+    value = body.values.get(name)
+    if value is not None and not isinstance(value, kind):
         raise RequestError(f"`{name}` must be {words}", param=name)
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from router_gateway.core.errors import RequestError
 
 _WHITESPACE = " \t\n\r"
 _BLANK = re.compile(f"[{_WHITESPACE}]*")
+# A member's name that needs no decoding, up to its value; and what follows a value, up to the next name.
+_PLAIN_KEY = re.compile(rf'"([^"\\\x00-\x1f]*)"[{_WHITESPACE}]*:[{_WHITESPACE}]*')
+_COMMA = re.compile(rf'[{_WHITESPACE}]*,[{_WHITESPACE}]*(?=")')
 _KEY_SHOWN_MAX = 64  # characters of a client's key that an error repeats
 REMOVE: Any = object()
 """Given to `Body.amended` as a value: the member is left out."""
@@ -30,8 +32,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_constant)
 _dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     start: int  # of the key's opening quote
     value_start: int
     end: int  # just past the value
@@ -80,18 +81,18 @@ class Body:
         position = _skip(text, position + 1)
         while text[position : position + 1] != "}":
             start = position
-            if text[position : position + 1] != '"':
-                raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
-            key, position = _decoder.raw_decode(text, position)
+            if plain := _PLAIN_KEY.match(text, position):
+                key, value_start = plain[1], plain.end()
+            else:
+                key, value_start = _key(text, position)
             if key in members:
                 shown = _printable(key)
                 raise RequestError(f"the body names {shown!r} twice", param=shown)
-            position = _skip(text, position)
-            if text[position : position + 1] != ":":
-                raise json.JSONDecodeError("Expecting ':'", text, position)
-            value_start = _skip(text, position + 1)
             values[key], position = _decoder.raw_decode(text, value_start)
             members[key] = _Member(start, value_start, position)
+            if comma := _COMMA.match(text, position):
+                position = comma.end()
+                continue
             position = _skip(text, position)
             if text[position : position + 1] == ",":
                 position = _skip(text, position + 1)
@@ -141,6 +142,17 @@ class Body:
     def _past_comma(self, position: int) -> int:
         position = _skip(self._text, position)
         return position + 1 if self._text[position] == "," else position
+
+
+def _key(text: str, position: int) -> tuple[str, int]:
+    """A member's name, and where its value starts."""
+    if text[position : position + 1] != '"':
+        raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
+    key, position = _decoder.raw_decode(text, position)
+    position = _skip(text, position)
+    if text[position : position + 1] != ":":
+        raise json.JSONDecodeError("Expecting ':'", text, position)
+    return key, _skip(text, position + 1)
 
 
 def _close(text: str, added: list[str]) -> str:

@@ -4,10 +4,13 @@
     app.py          assembly: pages, door, guard
     guard.py        headers, origin, session: what every request goes through
     login.py, session.py    signing in; keys stay in this process's memory
+    oidc.py, oidc_door.py   the same by an identity provider
     client.py, cache.py     the gateway's API, its errors in words, answers shared for a second or two
     view.py         what a page is given: regions that fill in and refresh, actions that say how they went
     frame.py        navigation, the gateway's state, theme
     parts.py, words.py, charts.py, tables.py, schema_form.py    what pages are made of
+    dialogs.py      forms and views in a dialog
+    budget_cards.py, settings_form.py, exporting.py    the larger parts of two pages
     pages/          one module a page, listed in pages/__init__.py
     assets/         style sheet, script, and the browser's half of charts and tables
 

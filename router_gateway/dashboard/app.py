@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nicegui
 from nicegui import ui
 from starlette.applications import Starlette
@@ -20,11 +21,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from router_gateway.dashboard import exporting
 from router_gateway.dashboard.cache import Cache
 from router_gateway.dashboard.client import AdminClient, open_pool
 from router_gateway.dashboard.frame import frame
 from router_gateway.dashboard.guard import THEME_COOKIE, Guard
 from router_gateway.dashboard.login import Door
+from router_gateway.dashboard.oidc import Oidc, Settings, open_provider
+from router_gateway.dashboard.oidc_door import OidcDoor
 from router_gateway.dashboard.pages import PAGES, Page
 from router_gateway.dashboard.session import Brake, Sessions
 from router_gateway.dashboard.view import View
@@ -36,7 +40,7 @@ _OPENED = ("/login", "/logout", "/assets/", "/favicon.ico", "/health/live")
 _DARK = {"dark": True, "light": False}
 
 
-def create_app(gateway: str, *, port: int) -> Starlette:
+def create_app(gateway: str, *, port: int, oidc: Settings | None = None) -> Starlette:
     """The dashboard of the gateway at that base URL. `port` keeps cookies of two dashboards on one host apart.
 
     NiceGUI has one application in a process, and so there is one of these.
@@ -49,11 +53,15 @@ def create_app(gateway: str, *, port: int) -> Starlette:
         client=lambda key: AdminClient(http=http, key=key, cache=cache),
         cookie=cookie,
         styles=_asset("theme.css"),
+        secure=oidc is not None and oidc.url.startswith("https://"),
+        provider=oidc is not None,
     )
+    provider = open_provider()
+    others = [] if oidc is None else _oidc_door(oidc, provider, door, f"rg_oidc_{port}").routes()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with http:
+        async with http, provider:
             yield
 
     async def live(request: Request) -> PlainTextResponse:
@@ -63,6 +71,8 @@ def create_app(gateway: str, *, port: int) -> Starlette:
         lifespan=lifespan,
         routes=[
             *door.routes(),
+            *others,
+            Route(exporting.PATH, exporting.export),
             Route("/health/live", live),
             Mount("/assets", StaticFiles(directory=ASSETS)),
         ],
@@ -81,6 +91,12 @@ def create_app(gateway: str, *, port: int) -> Starlette:
     nicegui.app.on_exception(lambda error: log.error("a page failed: %s", type(error).__name__))
     _mount(app)
     return app
+
+
+def _oidc_door(settings: Settings, http: httpx.AsyncClient, door: Door, cookie: str) -> OidcDoor:
+    keys = {"admin": settings.admin_key, "viewer": settings.viewer_key}
+    admins = {role: door.client(key) for role, key in keys.items() if key}
+    return OidcDoor(oidc=Oidc(settings, http), door=door, admins=admins, cookie=cookie)
 
 
 def _shown(page: Page, build: Callable[[View], None], sessions: Sessions) -> Callable[[Request], None]:

@@ -14,6 +14,7 @@ from router_gateway.dashboard.cache import Cache
 ADMIN = "/admin/api"
 _CONNECTIONS_MAX = 8  # the gateway answers clients first: this many questions of the dashboard at a time
 _CONNECT_S, _READ_S, _POOL_S = 2.0, 15.0, 30.0
+_STREAM_S = 60.0  # from one piece of an answer to the next
 _ROOTS = ("/v1/", "/health")
 
 Params = Mapping[str, Any]
@@ -60,15 +61,23 @@ def open_pool(gateway: str) -> httpx.AsyncClient:
 
 @dataclass(slots=True, kw_only=True)
 class AdminClient:
-    """Asks with one key. Paths are those of the admin API, without its prefix; `/v1/…` and `/health…` as they are."""
+    """Asks with one key. Paths are those of the admin API, without its prefix; `/v1/…` and `/health…` as they are.
+
+    actor : the person for whom a key of the dashboard's own is used; the gateway's trail names both
+    """
 
     http: httpx.AsyncClient
     key: str = field(repr=False)
     cache: Cache
+    actor: str = ""
     _owner: str = ""
 
     def __post_init__(self) -> None:
-        self._owner = hashlib.sha256(self.key.encode()).hexdigest()[:16]
+        self._owner = hashlib.sha256(f"{self.key}\0{self.actor}".encode()).hexdigest()[:16]
+
+    def acting_for(self, actor: str) -> AdminClient:
+        """The same, for that person."""
+        return AdminClient(http=self.http, key=self.key, cache=self.cache, actor=actor)
 
     async def get(
         self, path: str, params: Params | None = None, *, fresh_s: float = 1.5, timeout_s: float = _READ_S
@@ -102,15 +111,35 @@ class AdminClient:
         self, method: str, path: str, *, params: Params | None = None, body: Any = None, timeout_s: float
     ) -> Any:
         url = path if path.startswith(_ROOTS) else ADMIN + path
-        headers = {"authorization": f"Bearer {self.key}"}
         timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
         try:
-            response = await self.http.request(method, url, params=params, json=body, headers=headers, timeout=timeout)
+            response = await self.http.request(
+                method, url, params=params, json=body, headers=self._headers(), timeout=timeout
+            )
         except httpx.TimeoutException:
             raise GatewayAway("The gateway takes too long to answer.") from None
         except httpx.HTTPError:
             raise GatewayAway("The gateway cannot be reached.") from None
         return read(response)
+
+    async def stream(self, path: str, params: Params) -> httpx.Response:
+        """An answer of any length, still to be read and closed. Raises Trouble."""
+        timeout = httpx.Timeout(_STREAM_S, connect=_CONNECT_S, pool=_POOL_S)
+        request = self.http.build_request("GET", ADMIN + path, params=params, headers=self._headers(), timeout=timeout)
+        try:
+            response = await self.http.send(request, stream=True)
+            if not response.is_success:
+                await response.aread()
+        except httpx.HTTPError:
+            raise GatewayAway("The gateway cannot be reached.") from None
+        if not response.is_success:
+            await response.aclose()
+            read(response)
+        return response
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"authorization", f"Bearer {self.key}".encode())]
+        return headers + ([(b"x-router-actor", self.actor.encode())] if self.actor else [])
 
 
 def read(response: httpx.Response) -> Any:

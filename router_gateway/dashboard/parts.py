@@ -182,9 +182,16 @@ async def confirm(
         with row("rg-end"):
             button("Cancel", lambda: dialog.submit(None), kind="quiet")
             button(action, go, kind="danger" if danger else "primary")
-    answer = await dialog
-    dialog.delete()
+    answer = await answer_of(dialog)
     return answer if isinstance(answer, str) else None
+
+
+async def answer_of(dialog: ui.dialog) -> Any:
+    """What a dialog was closed with, None where it was turned away from; then it is gone, or its whole tab is."""
+    answer = await dialog
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer
 
 
 def _tone(tone: Tone) -> str:

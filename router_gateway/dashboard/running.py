@@ -13,15 +13,24 @@ from collections.abc import Callable
 import uvicorn
 
 from router_gateway.dashboard.app import create_app
+from router_gateway.dashboard.oidc import Settings
 
 _NICE = 10  # the data plane goes first
 
 
-def run(gateway: str, listener: socket.socket, *, beside: bool, ready: Callable[[], None] | None = None) -> None:
+def run(
+    gateway: str,
+    listener: socket.socket,
+    *,
+    beside: bool,
+    ready: Callable[[], None] | None = None,
+    oidc: Settings | None = None,
+) -> None:
     """Serve the dashboard of the gateway at that base URL on a bound socket until Ctrl-C or SIGTERM.
 
     beside : it was started by `serve`, and ends with it
     ready : called when pages are answered
+    oidc : the identity provider by which people may sign in as well
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.nice(_NICE)
@@ -29,7 +38,7 @@ def run(gateway: str, listener: socket.socket, *, beside: bool, ready: Callable[
         _end_with_parent()
     server = _Server(
         uvicorn.Config(
-            create_app(gateway, port=listener.getsockname()[1]),
+            create_app(gateway, port=listener.getsockname()[1], oidc=oidc),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -90,9 +90,14 @@ class View:
     def tell(self, trouble: Trouble) -> None:
         """Say what went wrong; a session that is over leads to the sign-in."""
         if isinstance(trouble, SignedOut):
-            self.client.open("/login")
+            self.leave()
         else:
             parts.toast(trouble.message, good=False)
+
+    def leave(self) -> None:
+        """On to the sign-in. The session ends, if its key did: it would lead straight back."""
+        self.session.ended = True
+        self.client.open("/login")
 
     async def refresh(self) -> None:
         """Every region looks again."""
@@ -149,7 +154,7 @@ class Region(Generic[T]):
         try:
             found = await self._fetch(self._view.admin)
         except SignedOut:
-            self._view.client.open("/login")
+            self._view.leave()
             return
         except Trouble as trouble:
             if not self._drawn or not isinstance(trouble, GatewayAway):

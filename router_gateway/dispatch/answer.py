@@ -133,9 +133,10 @@ class StreamedAnswer(Answer):
 
     def _passed(self, batch: list[bytes]) -> list[bytes]:
         """What of a batch goes to the client; a failure within it waits until that is sent."""
-        passed: list[bytes] = []
+        unread = self._tap.skim(batch)
+        passed = batch[:unread]
         try:
-            for event in batch:
+            for event in batch[unread:]:
                 if not self._tap.done and (kept := self._tap.feed(event)) is not None:
                     passed.append(kept)
         except UpstreamError as error:

@@ -16,10 +16,9 @@ from yarl import URL
 
 from router_gateway import __version__
 from router_gateway.core.body import REMOVE
-from router_gateway.core.errors import ConfigError, UpstreamError, UpstreamTimeout
+from router_gateway.core.errors import ConfigError, UpstreamError
 from router_gateway.core.types import Endpoint
-from router_gateway.dispatch.connections import Answering, Connections, NotConnectedInTime, UpstreamErrors
-from router_gateway.dispatch.http1 import Silence
+from router_gateway.dispatch.connections import Answering, Connections, UpstreamErrors
 from router_gateway.dispatch.refusal import CLIENT_STATUSES, client_error, refusal
 from router_gateway.dispatch.stream import DONE, EventSplitter
 from router_gateway.dispatch.upstream import Call, UpstreamRefused
@@ -54,29 +53,23 @@ class PassthroughUpstream:
         """POST the call to `{base_url}/chat/completions`; see `Upstream.open`."""
         headers = self._headers(endpoint, call)
         body = call.body.amended(_changes(endpoint, call))
+        # A stream's silence is bounded by the wait for a first token; a whole answer may take its time.
+        silence_s = endpoint.first_token_timeout_s if call.stream else endpoint.timeout_s
         with UpstreamErrors(endpoint.name):
-            try:
-                async with asyncio.timeout(timeout_s):
-                    response = await self._connections.post(
-                        _url(endpoint.base_url or OPENAI_BASE_URL),
-                        body,
-                        headers,
-                        connect_timeout_s=endpoint.connect_timeout_s,
-                        # A stream's silence is bounded by the wait for a first token; a whole answer may take its time.
-                        read_timeout_s=endpoint.first_token_timeout_s if call.stream else endpoint.timeout_s,
-                    )
-                    secret = self._secrets.get(endpoint.name)
-                    reply = PassthroughReply(endpoint, response, stream=call.stream, secret=secret)
-                    try:
-                        await reply.check()
-                    except BaseException:
-                        await reply.aclose()
-                        raise
-                    return reply
-            except (NotConnectedInTime, Silence):  # the client's own clocks
-                raise
-            except TimeoutError:
-                raise UpstreamTimeout(f"endpoint {endpoint.name}: no answer within {timeout_s:.3g} s") from None
+            response = await self._connections.post(
+                _url(endpoint.base_url or OPENAI_BASE_URL),
+                body,
+                headers,
+                connect_timeout_s=min(endpoint.connect_timeout_s, timeout_s),
+                read_timeout_s=min(silence_s, timeout_s),
+            )
+        reply = PassthroughReply(endpoint, response, stream=call.stream, secret=self._secrets.get(endpoint.name))
+        try:
+            await reply.check()
+        except BaseException:
+            await reply.aclose()
+            raise
+        return reply
 
     async def aclose(self) -> None:
         await self._connections.aclose()

@@ -125,7 +125,7 @@ class StreamTap:
         if data.startswith(b"[DONE]"):
             self.done = True
             return DONE
-        self._remember(data)
+        self._remember([event], len(event))
         if self.has_content and not _NOTEWORTHY.search(data):
             return event
         chunk = self._parse(data)
@@ -143,6 +143,26 @@ class StreamTap:
                 return None
         return event
 
+    def skim(self, batch: list[bytes]) -> int:
+        """How many events at the head of `batch` may pass unread: after the first content, with nothing noteworthy.
+
+        A look at all of them together costs what a look at one does.
+        """
+        if not self.has_content or self.done:
+            return 0
+        joined = b"".join(batch)
+        if joined.count(b"\n") != 2 * len(batch):  # an event of several lines has to be put together
+            return 0
+        noteworthy = _NOTEWORTHY.search(joined)
+        found = (noteworthy.start() if noteworthy else -1, joined.find(b"[DONE]"))
+        unread = min((place for place in found if place >= 0), default=len(joined))
+        count = end = 0
+        while count < len(batch) and end + len(batch[count]) <= unread:
+            end += len(batch[count])
+            count += 1
+        self._remember(batch[:count], end)
+        return count
+
     def close(self) -> bytes | None:
         """The stream has ended: the `[DONE]` it owes, or None if it was sent.
 
@@ -157,7 +177,7 @@ class StreamTap:
 
     def tokens_output_estimate(self) -> int:
         """Tokens of the text streamed so far, counted; beyond the first 64 KiB of events, extrapolated."""
-        text = "".join(generated_text(_lenient(data)) for data in self._sample)
+        text = "".join(generated_text(_lenient(data_of(event))) for event in self._sample)
         if not text:
             return 0
         return round(count_tokens(text) * self._bytes / self._sample_bytes)
@@ -177,11 +197,11 @@ class StreamTap:
             return UpstreamRateLimited(f"{self._source}: the stream reported a rate limit")
         return UpstreamError(f"{self._source}: the stream reported an error ({code or 'no code'})")
 
-    def _remember(self, data: bytes) -> None:
-        self._bytes += len(data)
+    def _remember(self, events: list[bytes], size: int) -> None:
+        self._bytes += size
         if self._sample_bytes < _SAMPLE_BYTES_MAX:
-            self._sample.append(data)
-            self._sample_bytes += len(data)
+            self._sample += events
+            self._sample_bytes += size
 
     def _read(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")

@@ -96,9 +96,10 @@ class Upstream(Protocol):
     async def open(self, endpoint: Endpoint, call: Call, *, timeout_s: float) -> Reply:
         """Send, and return once status and headers are there.
 
-        `timeout_s` bounds that wait. Raises UpstreamTimeout, UpstreamRateLimited, ContextLengthExceeded,
-        UpstreamRefused or another UpstreamError for what another endpoint may cure; a reply of status 400,
-        413 or 422 (the request itself is wrong) is returned, not raised.
+        `timeout_s` bounds every silence of that wait; the caller has a clock for the whole of it. Raises
+        UpstreamTimeout, UpstreamRateLimited, ContextLengthExceeded, UpstreamRefused or another UpstreamError for
+        what another endpoint may cure; a reply of status 400, 413 or 422 (the request itself is wrong) is
+        returned, not raised.
         """
         ...
 

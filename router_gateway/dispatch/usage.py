@@ -116,11 +116,18 @@ def count_request_tokens(body: Body) -> int:
     Counted are the text of every message, tool calls, tool definitions and response schemas as JSON,
     4 tokens a message, and 765 for each image or other attachment (their base64 is not text).
     """
-    messages = [message for message in _list(body.get("messages")) if isinstance(message, dict)]
-    pieces: list[str] = [piece for message in messages for piece in _texts(message)]
+    pieces: list[str] = []
+    tokens_fixed = 0
+    for message in _list(body.get("messages")):
+        if not isinstance(message, dict):
+            continue
+        tokens_fixed += _TOKENS_PER_MESSAGE
+        if len(message) == 2 and isinstance(said := message.get("content"), str) and "role" in message:
+            pieces.append(said)  # most of them, and there is nothing else to look for
+            continue
+        pieces += _texts(message)
+        tokens_fixed += _TOKENS_PER_ATTACHMENT * _attachments(message.get("content"))
     pieces += [_dumps(body[name]) for name in _DEFINITIONS if body.get(name)]
-    attachments = sum(_attachments(message.get("content")) for message in messages)
-    tokens_fixed = _TOKENS_PER_MESSAGE * len(messages) + _TOKENS_PER_ATTACHMENT * attachments
     return tokens_fixed + count_tokens("\n".join(pieces))  # joined: one bound on the cost of counting
 
 
@@ -158,6 +165,8 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _count(value: object) -> int | None:
+    if type(value) is int:  # as nearly always
+        return value if 0 <= value <= _TOKENS_MAX else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _TOKENS_MAX:
@@ -167,4 +176,7 @@ def _count(value: object) -> int | None:
 
 def _first(*values: object) -> int:
     """The first value that is a count, else 0."""
-    return next((count for value in values if (count := _count(value)) is not None), 0)
+    for value in values:
+        if value is not None and (count := _count(value)) is not None:
+            return count
+    return 0

@@ -71,6 +71,11 @@ class Batcher:
         """Texts waiting now, those being embedded not counted."""
         return len(self._queue)
 
+    @property
+    def at_once(self) -> bool:
+        """Whether `embed_one` would not wait for anything."""
+        return self._pace.quick and self._running is None and not self._queue
+
     async def embed_one(self, text: str) -> Floats:
         """float32 (d,). Raises EmbedderOverloaded, EmbedderClosed, or what the embedder raised."""
         if self._closed:
@@ -79,7 +84,7 @@ class Batcher:
             known = self._embedder.known(text)  # a repeat does not queue behind a running batch
             if known is not None:
                 return known
-        if self._pace.quick and self._running is None and not self._queue:
+        if self.at_once:
             return self._embed([text])[0].copy()
         if len(self._queue) >= self._queue_max:
             self._drop_cancelled()

@@ -12,6 +12,7 @@ from typing import Any
 from router_gateway.embedding.boilerplate import without_boilerplate
 from router_gateway.embedding.canonical import clean
 
+_OBJECT = (dict, Mapping)  # a dict is known at once, an abstract class asks around
 _SHORT_BYTES = 20  # "yes", "fix it", "continue please"; a Chinese character counts three
 
 
@@ -24,13 +25,14 @@ def query_text(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 4000) 
     """
     pieces: list[str] = []  # newest first
     untouched = ""
-    for message in reversed(messages if isinstance(messages, Sequence) else ()):
-        role = message.get("role") if isinstance(message, Mapping) else None
+    for message in reversed(messages if isinstance(messages, (list, Sequence)) else ()):
+        role = message.get("role") if isinstance(message, _OBJECT) else None
         if role == "assistant" and not _is_short(pieces):
             break
         if role != "user":
             continue
-        said = "\n".join(_texts(message.get("content")))
+        content = message.get("content")
+        said = content if isinstance(content, str) else "\n".join(_texts(content))
         untouched = untouched or said.strip()
         meant = without_boilerplate(said)
         if meant:
@@ -46,8 +48,8 @@ def said_by_both(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 8_00
     """What user and assistant said, as `role` and `content`: the newest messages that fit, the last one at least."""
     said: list[dict[str, str]] = []  # newest first
     left = chars_max
-    for message in reversed(messages if isinstance(messages, Sequence) else ()):
-        role = message.get("role") if isinstance(message, Mapping) else None
+    for message in reversed(messages if isinstance(messages, (list, Sequence)) else ()):
+        role = message.get("role") if isinstance(message, _OBJECT) else None
         if role not in ("user", "assistant"):
             continue
         text = clean("\n".join(_texts(message.get("content"))).strip())
@@ -62,7 +64,7 @@ def said_by_both(messages: Sequence[Mapping[str, Any]], *, chars_max: int = 8_00
 def earlier_turns(messages: Sequence[Mapping[str, Any]], *, turns_max: int) -> tuple[str, ...]:
     """Up to `turns_max` user turns before the newest, oldest first: each the text that was embedded in its day."""
     turns: list[str] = []  # newest first
-    end = _answered_before(messages, len(messages)) if isinstance(messages, Sequence) else 0
+    end = _answered_before(messages, len(messages)) if isinstance(messages, (list, Sequence)) else 0
     while end and len(turns) < turns_max:
         if text := query_text(messages[:end]):
             turns.append(text)
@@ -72,7 +74,7 @@ def earlier_turns(messages: Sequence[Mapping[str, Any]], *, turns_max: int) -> t
 
 def _answered_before(messages: Sequence[Mapping[str, Any]], end: int) -> int:
     """Where the answer stands that the last user turn of `messages[:end]` follows; 0 when it follows none."""
-    roles = [message.get("role") if isinstance(message, Mapping) else None for message in messages[:end]]
+    roles = [message.get("role") if isinstance(message, _OBJECT) else None for message in messages[:end]]
     while roles and roles.pop() != "user":
         continue
     while roles and roles[-1] != "assistant":
@@ -83,7 +85,7 @@ def _answered_before(messages: Sequence[Mapping[str, Any]], end: int) -> int:
 def parts_of(content: object, *, depth: int = 1) -> Iterator[Mapping[str, Any]]:
     """The parts of a content list; at depth 2 also those within them, as in a tool result with a picture."""
     for part in content if isinstance(content, list) else ():
-        if isinstance(part, Mapping):
+        if isinstance(part, _OBJECT):
             yield part
             if depth > 1:
                 yield from parts_of(part.get("content"), depth=depth - 1)

@@ -142,6 +142,11 @@ class Ledger:
         """Take back a feedback or comparison; once more changes nothing. Raises LedgerFull."""
         self._journal.append(revocation_record(revocation))
 
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether `durable` waits for anything."""
+        return self._syncer.interval_ms == 0
+
     async def durable(self) -> None:
         """Return once a power cut no longer takes what was recorded, where `sync_interval_ms` is 0; else at once.
 

@@ -25,6 +25,7 @@ class Syncer:
 
     def __init__(self, journal: Journal, interval_ms: float | None) -> None:
         self._journal = journal
+        self.interval_ms = interval_ms
         self._interval_s = None if interval_ms is None else interval_ms / 1000
         self._stopping = threading.Event()
         self._lock = threading.Lock()

@@ -29,30 +29,41 @@ def eligible_endpoints(queries: Sequence[Query], endpoints: Sequence[Endpoint]) 
 
     Filters that keep everything from nobody are one and the same array.
     """
-    everything = np.ones((len(queries), len(endpoints)), dtype=bool)
-
-    def table(asks: Callable[[Query], bool], passes: Callable[[Query, Endpoint], bool]) -> Bools:
-        if not any(asks(query) for query in queries):
-            return everything
-        return np.array([[passes(query, endpoint) for endpoint in endpoints] for query in queries], dtype=bool)
-
-    return {
-        "pinned": table(lambda q: q.pinned is not None, lambda q, e: q.pinned is None or q.pinned == e.name),
-        "tenant": table(
-            lambda q: bool(q.tenant_allows), lambda q, e: not q.tenant_allows or _matches(q.tenant_allows, e)
-        ),
-        "preferences": table(_wishes, _preferred),
-        "capability": table(lambda q: bool(q.needs), lambda q, e: q.needs <= e.offers),
-        "context": _fits_context(queries, endpoints, everything),
+    everything = _everything(len(queries), len(endpoints))
+    filters = {
+        name: np.array([[passes(query, endpoint) for endpoint in endpoints] for query in queries], dtype=bool)
+        if any(map(asks, queries))
+        else everything
+        for name, (asks, passes) in _FILTERS.items()
     }
+    needed, room = list(map(_tokens_needed, queries)), [endpoint.context_tokens_max for endpoint in endpoints]
+    fits = max(needed, default=0) <= min(room, default=0)
+    filters["context"] = everything if fits else np.array(needed)[:, None] <= np.array(room)[None, :]
+    return filters
+
+
+def eligible_row(query: Query, endpoints: Sequence[Endpoint]) -> list[bool]:
+    """What `candidates` says of one query, without a table: for a query that nobody scores."""
+    asked = [passes for asks, passes in _FILTERS.values() if asks(query)]
+    needed = _tokens_needed(query)
+    row = [
+        needed <= endpoint.context_tokens_max and all(passes(query, endpoint) for passes in asked)
+        for endpoint in endpoints
+    ]
+    if not any(row):
+        candidates(eligible_endpoints([query], endpoints), [query])  # raises, and says why
+    return row
 
 
 def candidates(filters: Mapping[str, Bools], queries: Sequence[Query]) -> Bools:
     """The AND of all filters; raises NoEligibleEndpoint naming the filter that took a query's last candidate."""
-    remaining, *others = filters.values()
-    for mask in others:
-        if mask is not remaining:
+    everything = _everything(len(queries), next(iter(filters.values())).shape[1])
+    remaining = everything
+    for mask in filters.values():
+        if mask is not everything:
             remaining = remaining & mask
+    if remaining is everything and remaining.shape[1]:
+        return remaining
     if not remaining.any(axis=1).all():
         refused = int(remaining.any(axis=1).argmin())
         raise _refusal(filters, refused, queries[refused])
@@ -101,12 +112,15 @@ def _preferred(query: Query, endpoint: Endpoint) -> bool:
     )
 
 
-def _fits_context(queries: Sequence[Query], endpoints: Sequence[Endpoint], everything: Bools) -> Bools:
-    needed = [query.tokens_input + (query.tokens_output_max or _OUTPUT_TOKENS_RESERVED) for query in queries]
-    room = [endpoint.context_tokens_max for endpoint in endpoints]
-    if max(needed, default=0) <= min(room, default=0):
-        return everything
-    return np.asarray(np.array(needed)[:, None] <= np.array(room)[None, :])
+def _tokens_needed(query: Query) -> int:
+    return query.tokens_input + (query.tokens_output_max or _OUTPUT_TOKENS_RESERVED)
+
+
+@lru_cache(maxsize=64)
+def _everything(queries: int, endpoints: int) -> Bools:
+    every = np.ones((queries, endpoints), dtype=bool)
+    every.flags.writeable = False  # many decisions share it
+    return every
 
 
 def _matches(globs: tuple[str, ...], endpoint: Endpoint) -> bool:
@@ -116,3 +130,12 @@ def _matches(globs: tuple[str, ...], endpoint: Endpoint) -> bool:
 @lru_cache(maxsize=4096)
 def _matches_one(glob: str, name: str) -> bool:
     return fnmatchcase(name, glob)
+
+
+_FILTERS: Mapping[str, tuple[Callable[[Query], bool], Callable[[Query, Endpoint], bool]]] = {
+    "pinned": (lambda q: q.pinned is not None, lambda q, e: q.pinned is None or q.pinned == e.name),
+    "tenant": (lambda q: bool(q.tenant_allows), lambda q, e: not q.tenant_allows or _matches(q.tenant_allows, e)),
+    "preferences": (_wishes, _preferred),
+    "capability": (lambda q: bool(q.needs), lambda q, e: q.needs <= e.offers),
+}
+"""In the order they apply: whether a query asks for it at all, and whether an endpoint passes. Context comes last."""

@@ -23,11 +23,13 @@ from router_gateway.core.types import (
     Scores,
 )
 from router_gateway.routing.choice import best, drawn, ranked
-from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
+from router_gateway.routing.eligibility import candidates, eligible_endpoints, eligible_row, sole_cause
 from router_gateway.routing.guard import Guard
 from router_gateway.routing.newcomers import Newcomers, with_newcomers
 from router_gateway.routing.steering import COIN_RULE, Coin, Steering
 from router_gateway.routing.threshold import RULE, Duel, duel
+
+Scoring = Callable[[NamedPolicy, Queries], Scores]
 
 _SOLE_REASON: dict[str, Reason] = {
     "pinned": "pinned",
@@ -102,13 +104,19 @@ class Router:
     names: tuple[str, ...] = field(init=False, repr=False)
     """The pool's names, in the order of every E axis."""
     _default: int = field(init=False, repr=False)
-    _by_name: Ints = field(init=False, repr=False, compare=False)
+    by_name: Mapping[str, Endpoint] = field(init=False, repr=False, compare=False)
+    _alphabetical: Ints = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = tuple(endpoint.name for endpoint in self.endpoints)
         if self.default_endpoint not in names:
             raise ValueError(f"default_endpoint {self.default_endpoint!r} is not in the pool")
-        derived = {"names": names, "_default": names.index(self.default_endpoint), "_by_name": np.argsort(names)}
+        derived = {
+            "names": names,
+            "by_name": {endpoint.name: endpoint for endpoint in self.endpoints},
+            "_default": names.index(self.default_endpoint),
+            "_alphabetical": np.argsort(names),
+        }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
 
@@ -118,28 +126,32 @@ class Router:
         embedding: Floats,
         earlier: Floats | None = None,
         steering: Steering | None = None,
+        score: Scoring | None = None,
     ) -> list[Decision]:
         """One decision per query.
 
         embedding : float32 (Q, d), in `space`
         earlier : as in `Queries`
         steering : dial, optimism and coin in place of the router's own
+        score : asks the policy; one that remembers spares it the question
         Raises NoEligibleEndpoint (the client's fault) and whatever the policy raises.
         """
-        seen = self.assess(queries, embedding, earlier)
+        seen = self.assess(queries, embedding, earlier, score)
         worth_usd = np.array([query.preferences.worth_usd or self._usual_usd(steering) for query in queries])
         weighed = self.weigh(seen, worth_usd, steering)
         if steering is not None and steering.coin is not None:
             weighed = self._flipped(queries, seen, weighed, steering.coin)
         return [self._decide(query, row, seen, weighed, float(worth_usd[row])) for row, query in enumerate(queries)]
 
-    def assess(self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None) -> Assessment:
+    def assess(
+        self, queries: Sequence[Query], embedding: Floats, earlier: Floats | None = None, score: Scoring | None = None
+    ) -> Assessment:
         """Eligibility, scores and prices: everything about a batch that the dial does not change."""
         filters = eligible_endpoints(queries, self.endpoints)
         eligible = candidates(filters, queries)
         named = self.live()
         batch = self._batch(queries, embedding, earlier)
-        scores = self._score(named, batch)
+        scores = (score or scored)(named, batch).align(self.names)
         cost_usd = self.cost.expected_usd(queries)
         eligible = _within_bounds(queries, eligible, scores, cost_usd)
         columns = self._cheapest_first(cost_usd)
@@ -171,6 +183,8 @@ class Router:
         if optimism:
             value = value + optimism * scores.stddev
         probability = self._probabilities(value, seen, admitted)
+        if seen.duels:
+            admitted = admitted.copy()
         for row, pair in seen.duels.items():  # neither dial nor guard has a say
             admitted[row], probability[row] = seen.eligible[row], 0.0
             probability[row, pair.chosen] = 1.0
@@ -228,7 +242,7 @@ class Router:
 
         The order starts with the pinned, held or default endpoint where it is eligible; then cheapest first.
         """
-        eligible = candidates(eligible_endpoints([query], self.endpoints), [query])[0].tolist()
+        eligible = eligible_row(query, self.endpoints)
         cost_usd = self.cost.expected_usd([query])
         columns = self._cheapest_first(cost_usd)[0].tolist()
         wanted = query.pinned or query.held or self.default_endpoint
@@ -264,14 +278,9 @@ class Router:
             routes=tuple(query.route for query in queries),
         )
 
-    def _score(self, named: NamedPolicy, batch: Queries) -> Scores:
-        scores = named.policy.score(batch)
-        scores.check(len(batch))
-        return scores.align(self.names)
-
     def _cheapest_first(self, cost_usd: Floats) -> Ints:
         """Columns by cost, then by name, (Q, E): read in this order, the first of equal values is the cheaper."""
-        return self._by_name[np.argsort(cost_usd[:, self._by_name], axis=1, kind="stable")]
+        return self._alphabetical[cost_usd[:, self._alphabetical].argsort(axis=1, kind="stable")]
 
     def _admitted(self, seen: Assessment, value: Floats) -> Bools:
         """Eligible and with evidence enough, (Q, E); where the guard leaves nothing, it has no say."""
@@ -312,6 +321,13 @@ class Router:
             return decision
         order = (query.held, *(name for name in decision.order if name != query.held))
         return replace(decision, endpoint=query.held, order=order, propensity=0.0, reason="held:tool_state")
+
+
+def scored(named: NamedPolicy, batch: Queries) -> Scores:
+    """What the policy says of the batch. Raises BadScores for what can be no scores, and whatever the policy raises."""
+    scores = named.policy.score(batch)
+    scores.check(len(batch))
+    return scores
 
 
 def _within_bounds(queries: Sequence[Query], eligible: Bools, scores: Scores, cost_usd: Floats) -> Bools:

@@ -48,7 +48,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
         if config.dashboard.enabled if dashboard is None else dashboard:
             place = config.dashboard
             gateway = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}"
-            pages = stack.enter_context(dashboard_process(gateway, host=place.host, port=place.port))
+            pages = stack.enter_context(dashboard_process(gateway, host=place.host, port=place.port, oidc=place.oidc))
         if config.server.workers > 1:
             workers.supervise(config, listener, source=source, replay_url=replay_url, dashboard=pages)
         else:

@@ -280,10 +280,10 @@ async def test_more_requests_than_the_bound_are_refused_but_probes_are_answered(
 
 
 async def test_an_unforeseen_failure_tells_nothing_of_its_cause(site, caplog):
-    async def broken(_):
+    async def broken(*_, **__):
         raise KeyError(" ".join(["the", "confidential", "prompt"]))
 
-    site.gateway.ledger.wait_for_room = broken
+    site.gateway.decide = broken
     error = error_of(await site.chat(EASY), 500)
     assert (error["type"], error["code"]) == ("server_error", "internal_error")
     assert "the confidential prompt" not in error["message"] + caplog.text

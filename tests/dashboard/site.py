@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,19 @@ class DashboardProcess:
             return self.process.wait(5)
 
 
-def start_dashboard(directory: Path, gateway: str) -> DashboardProcess:
-    """The dashboard of the gateway at that base URL on a free port, once it says where it is."""
-    stderr = directory / "dashboard.stderr"
+def start_dashboard(
+    directory: Path, gateway: str, *arguments: str, port: int = 0, given: Mapping[str, str] | None = None
+) -> DashboardProcess:
+    """The dashboard of the gateway at that base URL, on a free port unless one is named, once it says where it is.
+
+    arguments, given : more of its command line and its environment
+    """
+    stderr = directory / f"dashboard{port or ''}.stderr"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment |= dict(given or {})
     with stderr.open("w") as errors:
         started = subprocess.Popen(
-            [PROGRAM, "dashboard", "--gateway", gateway, "--port", "0"],
+            [PROGRAM, "dashboard", "--gateway", gateway, "--port", str(port), *arguments],
             cwd=directory,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -163,3 +163,45 @@ def test_arguments_of_tool_calls_are_counted():
     function = {"name": "moons", "arguments": '{"of": "Jupiter"}'}
     reader.feed(chunk(tool_calls=[{"index": 0, "function": function}]))
     assert reader.tokens_output_estimate() >= 5
+
+
+PASSING = [
+    chunk(role="assistant", content=""),
+    chunk(content="word"),
+    chunk(content='a "usage": 5 and [DONE] in words'),
+    b'data: {"choices":\ndata: [{"index":0,"delta":{"content":"lines"}}],\ndata: "usage": {"prompt_tokens": 7}}\n\n',
+    chunk("stop"),
+    event({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+    event({"choices": [], "usage": None}),
+    event({"error": {"message": "no", "code": "server_error"}}),
+    b"event: x\ndata: {}\n\n",
+    DONE,
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(PASSING), min_size=1, max_size=8), max_size=6))
+def test_events_that_are_skimmed_count_as_if_each_was_read(batches):
+    def read(skims):
+        reader, passed, failure = tap(), [], None
+        try:
+            for batch in batches:
+                unread = reader.skim(batch) if skims else 0
+                passed += batch[:unread]
+                for each in batch[unread:]:
+                    if not reader.done and (kept := reader.feed(each)):
+                        passed.append(kept)
+        except UpstreamError as error:
+            failure = str(error)
+        told = reader.usage, reader.has_content, reader.done, reader.tokens_output_estimate()
+        return passed, failure, told
+
+    assert read(True) == read(False)
+
+
+def test_a_plain_batch_is_skimmed_whole_and_a_noteworthy_one_to_its_first_word_that_matters():
+    reader, plain = tap(), [chunk(content="word")] * 3
+    assert reader.skim(plain) == 0  # no content yet
+    reader.feed(plain[0])
+    assert reader.skim(plain) == 3
+    assert reader.skim([*plain, chunk("stop"), *plain]) == 3
+    assert reader.skim([*plain, DONE]) == 3

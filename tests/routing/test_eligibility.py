@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from router_gateway.core.errors import NoEligibleEndpoint
 from router_gateway.core.types import Preferences
-from router_gateway.routing.eligibility import candidates, eligible_endpoints, sole_cause
+from router_gateway.routing.eligibility import candidates, eligible_endpoints, eligible_row, sole_cause
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,9 @@ def left(query, pool) -> list[str]:
     ],
 )
 def test_each_filter(bench, pool, changes, expected):
-    assert left(bench.query(**changes), pool) == expected
+    query = bench.query(**changes)
+    assert left(query, pool) == expected
+    assert [e.name for e, ok in zip(pool, eligible_row(query, pool), strict=True) if ok] == expected
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,8 @@ def test_each_filter(bench, pool, changes, expected):
 )
 def test_a_refusal_names_the_filter_that_took_the_last_candidate(bench, pool, changes, param, code, says):
     query = bench.query(**changes)
+    with pytest.raises(NoEligibleEndpoint, match=says):
+        eligible_row(query, pool)
     with pytest.raises(NoEligibleEndpoint, match=says) as refused:
         candidates(eligible_endpoints([query], pool), [query])
     assert (refused.value.param, refused.value.code, refused.value.status) == (param, code, 400)

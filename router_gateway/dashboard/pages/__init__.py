@@ -45,4 +45,6 @@ PAGES: tuple[Page, ...] = (
     Page(
         path="/policies/{name}", title="Candidate", icon="alt_route", shortcut=None, name="candidate", under="policies"
     ),
+    Page(path="/access", title="Access", icon="key", shortcut="a", name="access"),
+    Page(path="/settings", title="Settings", icon="tune", shortcut="s", name="settings"),
 )
