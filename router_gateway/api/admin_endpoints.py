@@ -41,7 +41,8 @@ async def get_endpoint(asked: Asked) -> dict[str, Any]:
     """One endpoint: of the last day its newest tries, and all prices that it ever had or will have."""
     endpoint = _named(asked)
     circuit, default = asked.gateway.dispatcher.circuits()[endpoint.name], asked.gateway.router(None).default_endpoint
-    fared = (await _fared(asked, [endpoint], _ONE_S, _ROWS_OF_ONE))[endpoint.name]
+    hour = (await _fared(asked, [endpoint], _LIST_S, _ROWS_OF_LIST))[endpoint.name]
+    day = (await _fared(asked, [endpoint], _ONE_S, _ROWS_OF_ONE))[endpoint.name]
     history = [
         {
             "since": None if since is None else since.isoformat(),
@@ -50,7 +51,8 @@ async def get_endpoint(asked: Asked) -> dict[str, Any]:
         }
         for since, until, at_those in periods(endpoint)
     ]
-    return {**_row(endpoint, circuit, fared, endpoint.name == default), "price_history": history}
+    row = _row(endpoint, circuit, hour, endpoint.name == default)
+    return {**row, "recent": _recent(day), "price_history": history}
 
 
 @admin_only

@@ -88,7 +88,8 @@ async def draft_endpoint(asked: Asked) -> dict[str, Any]:
         raise RequestError(f"`name`: {settings.name!r} is taken by an endpoint, a policy or the alias", param="name")
     if settings.base_url == REPLAY and all(each.provider != REPLAY for each in asked.gateway.endpoints):
         raise RequestError('`base_url`: "replay" needs the section `replay`', param="base_url")
-    lines = settings.model_dump(mode="json", exclude_unset=True)
+    given = settings.model_dump(mode="json", exclude_unset=True)
+    lines = {name: given.pop(name) for name in ("name", "model", "base_url", "api_key_env") if name in given} | given
     variable = settings.api_key_env
     return {
         "object": "endpoint_draft",

@@ -45,6 +45,9 @@ PAGES: tuple[Page, ...] = (
     Page(
         path="/policies/{name}", title="Candidate", icon="alt_route", shortcut=None, name="candidate", under="policies"
     ),
+    Page(path="/endpoints", title="Endpoints", icon="dns", shortcut="e", name="endpoints"),
+    Page(path="/endpoints/{name}", title="Endpoint", icon="dns", shortcut=None, name="endpoint", under="endpoints"),
+    Page(path="/playground", title="Playground", icon="science", shortcut="y", name="playground"),
     Page(path="/access", title="Access", icon="key", shortcut="a", name="access"),
     Page(path="/settings", title="Settings", icon="tune", shortcut="s", name="settings"),
 )
