@@ -59,7 +59,7 @@ async def save_settings(asked: Asked) -> dict[str, Any]:
         return row
 
     row = await asyncio.to_thread(work)
-    asked.did("settings.save", str(row.id), note=body.note, changes=changes)
+    asked.did("settings.save", f"row {row.id}", note=body.note, changes=changes)
     return {"saved": _saved(row), **_in_force(asked)}
 
 
@@ -79,7 +79,7 @@ async def roll_back(asked: Asked) -> dict[str, Any]:
         return row
 
     row = await asyncio.to_thread(work)
-    asked.did("settings.roll_back", str(row.id), note=body.note, restores=row.restores, changes=dict(row.changes))
+    asked.did("settings.roll_back", f"row {row.id}", note=body.note, restores=row.restores, changes=dict(row.changes))
     return {"saved": _saved(row), **_in_force(asked)}
 
 

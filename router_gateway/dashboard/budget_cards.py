@@ -72,7 +72,7 @@ async def _open(view: View, row: Mapping[str, Any]) -> None:
         return
     title = f"{row['whose']}, per {row['period']}"
     actions = {"change": "Change the limit", "remove": "Remove…"} if view.role == "admin" else {}
-    pressed = await show(view, title, partial(_burn_down, burnt), actions=actions)
+    pressed = await show(view, title, partial(_burn_down, burnt), actions=actions, dangerous={"remove"})
     if pressed == "change":
         await _set(view, row)
     elif pressed == "remove":
@@ -88,7 +88,7 @@ async def _open(view: View, row: Mapping[str, Any]) -> None:
 def _burn_down(burnt: Mapping[str, Any]) -> None:
     left = burnt["limit_usd"] - burnt["spent_usd"] - burnt["reserved_usd"]
     with ui.element("div").classes("rg-tiles"):
-        parts.tile("Spent", words.money(burnt["spent_usd"]), detail=f"of {words.money(burnt['limit_usd'])}")
+        parts.tile("Counted", words.money(burnt["spent_usd"]), detail=f"of {words.money(burnt['limit_usd'])}")
         parts.tile("Left", words.money(max(left, 0.0)), detail=words.percent(burnt["remaining_ratio"]))
     steps = burnt["steps"]
     if len(steps) > 1:
@@ -97,7 +97,7 @@ def _burn_down(burnt: Mapping[str, Any]) -> None:
         chart(
             Chart(
                 title="Burn-down",
-                unit="USD left, by what the ledger has",
+                unit="USD left if all of the period counted",
                 x=x,
                 series=[
                     Series(name="left", values=[burnt["limit_usd"], *(_left(burnt, step) for step in steps)]),
@@ -111,6 +111,9 @@ def _burn_down(burnt: Mapping[str, Any]) -> None:
     else:
         why = "The ledger knows teams and not keys, so a key's spend has no course." if burnt["scope"] == "key" else ""
         parts.text(why or "The period has just begun.", "rg-dim", tag="p")
+    parts.text(
+        "A budget counts from when it was set; the chart has all that the ledger knows of.", "rg-dim rg-small", tag="p"
+    )
     with parts.row("rg-dim"):
         parts.text("Renews")
         words.instant(burnt["renews_at"])
@@ -146,16 +149,18 @@ def _fields(row: Mapping[str, Any] | None) -> Fields:
     limit = "" if row is None else f"{row['limit_usd']:g}"
     amount = {
         "limit_usd": ui.input("Limit, USD", value=limit, placeholder="25", validation=_fine).props(
-            "outlined dense inputmode=decimal autofocus"
+            "outlined dense stack-label inputmode=decimal autofocus"
         ),
-        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props("outlined dense"),
+        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props(
+            "outlined dense stack-label"
+        ),
     }
     if row is not None:
         return amount
     return {
-        "scope": ui.select(_SCOPES, label="Whose", value="team").props("outlined dense"),
-        "subject": ui.input("Team, or the key's first letters", validation=_fine).props("outlined dense"),
-        "period": ui.select(_PERIODS, label="Per", value="month").props("outlined dense"),
+        "scope": ui.select(_SCOPES, label="Whose", value="team").props("outlined dense stack-label"),
+        "subject": ui.input("Team, or the key's first letters", validation=_fine).props("outlined dense stack-label"),
+        "period": ui.select(_PERIODS, label="Per", value="month").props("outlined dense stack-label"),
         **amount,
     }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from nicegui import ui
@@ -10,7 +11,7 @@ from nicegui.elements.mixins.validation_element import ValidationElement
 from nicegui.elements.mixins.value_element import ValueElement
 
 from router_gateway.dashboard import parts
-from router_gateway.dashboard.client import AdminClient, Refused, Trouble
+from router_gateway.dashboard.client import AdminClient, Refused, Trouble, sentence
 from router_gateway.dashboard.view import View
 
 T = TypeVar("T")
@@ -49,6 +50,8 @@ async def ask(
         wrong._props["role"] = "alert"
 
         async def go() -> None:
+            if not all([each.validate() for each in inputs.values() if isinstance(each, ValidationElement)]):
+                return
             try:
                 found = await send(view.admin, {name: each.value for name, each in inputs.items()})
             except Refused as trouble:
@@ -83,16 +86,20 @@ def blame(inputs: Fields, wrong: Any, trouble: Refused) -> None:
         if isinstance(each, ValidationElement):
             each.error = None
     if isinstance(field, ValidationElement):
-        field.error = trouble.message
+        field.error = sentence(trouble.message.rpartition("`: ")[2])
     wrong._text = "" if isinstance(field, ValidationElement) else trouble.message
     wrong.update()
 
 
-async def show(view: View, title: str, draw: Callable[[], object], *, actions: Mapping[str, str] | None = None) -> str:
-    """Show something in a dialog; returns which of `actions` (name to words) was pressed, "" for none.
-
-    An action whose words end with … is dangerous, and asks once more.
-    """
+async def show(
+    view: View,
+    title: str,
+    draw: Callable[[], object],
+    *,
+    actions: Mapping[str, str] | None = None,
+    dangerous: Collection[str] = (),
+) -> str:
+    """Show something in a dialog; returns which of `actions` (name to words) was pressed, "" for none."""
     with (
         view.client.content,
         ui.dialog().classes("rg-dialog") as dialog,
@@ -103,12 +110,8 @@ async def show(view: View, title: str, draw: Callable[[], object], *, actions: M
         draw()
         with parts.row("rg-end"):
             for name, words in (actions or {}).items():
-                _action(dialog, name, words)
+                parts.button(words, partial(dialog.submit, name), kind="danger" if name in dangerous else "")
             parts.button("Close", lambda: dialog.submit(""), kind="quiet")
     view.sessions.touch(view.session)
     answer = await parts.answer_of(dialog)
     return answer if isinstance(answer, str) else ""
-
-
-def _action(dialog: ui.dialog, name: str, words: str) -> None:
-    parts.button(words, lambda: dialog.submit(name), kind="danger" if words.endswith("…") else "")

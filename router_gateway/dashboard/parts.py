@@ -168,7 +168,11 @@ async def confirm(
         heading(title)
         text(message, tag="p")
         word = ui.input(f"Type {typed} to confirm").props("outlined dense") if typed else None
-        reason = ui.input("Reason", placeholder="why, for the audit trail").props("outlined dense") if note else None
+        reason = (
+            ui.input("Reason", placeholder="why, for the audit trail").props("outlined dense stack-label")
+            if note
+            else None
+        )
         if reason is not None:
             reason._props["maxlength"] = _NOTE_CHARS_MAX
 

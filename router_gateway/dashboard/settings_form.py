@@ -14,8 +14,8 @@ from router_gateway.dashboard.dialogs import Fields, ask
 from router_gateway.dashboard.view import View
 
 WORDS = {
-    "worth_usd": "What a perfect answer is worth, in USD: more buys better answers.",
-    "optimism": "How much the policy's doubt counts in an endpoint's favour; above 0 explores.",
+    "worth_usd": "What a perfect answer is worth; more buys better ones.",
+    "optimism": "How much doubt speaks for an endpoint; above 0 explores.",
     "rule": "How values become chances.",
     "guard": "How much evidence it takes to leave the default endpoint.",
     "pacing_usd": "What pacing may spend in its period, in USD.",
@@ -110,16 +110,16 @@ def _fields(now: Mapping[str, Any]) -> Fields:
         "worth_usd": _input("worth_usd, USD", now["worth_usd"], WORDS["worth_usd"]),
         "optimism": _input("optimism", now["optimism"], WORDS["optimism"]),
     }
-    with parts.column():
-        fields["rule"] = ui.select(_RULES, label="rule", value=rule["name"]).props("outlined dense")
-        parts.text(WORDS["rule"], "rg-dim rg-small")
+    fields["rule"] = ui.select(_RULES, label="rule", value=rule["name"], validation=_fine).props("outlined dense")
+    fields["rule"]._props["hint"] = WORDS["rule"]
     fields["number"] = _input("epsilon or gamma", number, "Of the rule: a share of 1, or how sharply gaps count.")
     fields["z"] = _input("guard: z", guard["z"], "Standard errors that a gain must exceed.")
     novelty = guard["novelty_stddev_max"]
     fields["novelty_stddev_max"] = _input("guard: novelty", novelty, "Doubt beyond which the default serves, if any.")
     if pacing is not None:
         fields["pacing_usd"] = _input("pacing_usd, USD", pacing["usd"], WORDS["pacing_usd"])
-    fields["note"] = ui.input("Reason", placeholder="for history and trail", validation=_fine).props("outlined dense")
+    fields["note"] = ui.input("Reason", validation=_fine).props("outlined dense stack-label")
+    fields["note"]._props["hint"] = "For history and trail."
 
     def fits_rule() -> None:
         named = fields["rule"].value
@@ -133,10 +133,9 @@ def _fields(now: Mapping[str, Any]) -> Fields:
 
 
 def _input(label: str, value: Any, about: str) -> ui.input:
-    with parts.column():
-        shown = "" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
-        made = ui.input(label, value=shown, validation=_fine).props("outlined dense inputmode=decimal")
-        parts.text(about, "rg-dim rg-small")
+    shown = "" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+    made = ui.input(label, value=shown, validation=_fine).props("outlined dense stack-label inputmode=decimal")
+    made._props["hint"] = about
     return made
 
 

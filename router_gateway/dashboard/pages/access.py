@@ -114,14 +114,18 @@ def _key_fields() -> Fields:
     roles = {"user": "user: ordinary requests", "viewer": "viewer: reads these pages too", "admin": "admin: everything"}
     ends = {0: "never", 1: "in a day", 7: "in a week", 30: "in 30 days", 90: "in 90 days", 365: "in a year"}
     return {
-        "name": ui.input("Name", placeholder="whose or what for", validation=_given).props("outlined dense autofocus"),
-        "tenant": ui.input("Team", value="default", validation=_fine).props("outlined dense"),
-        "role": ui.select(roles, label="Role", value="user").props("outlined dense"),
-        "expires_at": ui.select(ends, label="Ends", value=0).props("outlined dense"),
-        "allows": ui.input("May use", placeholder="everything; or globs: small, gpt-*", validation=_fine).props(
-            "outlined dense"
+        "name": ui.input("Name", placeholder="whose or what for", validation=_given).props(
+            "outlined dense stack-label autofocus"
         ),
-        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props("outlined dense"),
+        "tenant": ui.input("Team", value="default", validation=_fine).props("outlined dense stack-label"),
+        "role": ui.select(roles, label="Role", value="user").props("outlined dense stack-label"),
+        "expires_at": ui.select(ends, label="Ends", value=0).props("outlined dense stack-label"),
+        "allows": ui.input("May use", placeholder="everything; or globs: small, gpt-*", validation=_fine).props(
+            "outlined dense stack-label"
+        ),
+        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props(
+            "outlined dense stack-label"
+        ),
     }
 
 
@@ -163,7 +167,7 @@ async def _open_key(view: View, key: Mapping[str, Any]) -> None:
                 parts.text("· ends")
                 words.instant(key["expires_at"])
 
-    if await show(view, str(key["name"]), draw, actions={"revoke": "Revoke…"}) != "revoke":
+    if await show(view, str(key["name"]), draw, actions={"revoke": "Revoke…"}, dangerous={"revoke"}) != "revoke":
         return
     note = await parts.confirm(
         "Revoke this key?",

@@ -76,7 +76,7 @@ async def _history(admin: AdminClient) -> list[dict[str, Any]]:
 
 def told(changes: Mapping[str, Any]) -> str:
     """Changes on one line."""
-    return ", ".join(f"{name} = {_value(value)}" for name, value in changes.items()) or "nothing"
+    return " · ".join(f"{name}: {_value(value)}" for name, value in changes.items()) or "nothing"
 
 
 def _value(value: Any, none: str = "as configured") -> str:
