@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from router_gateway.api.admin_door import Asked, Route, admin_only
 from router_gateway.api.admin_requests import record_of
-from router_gateway.api.explain import routing_object
+from router_gateway.api.request_view import decision_told
 from router_gateway.core.errors import Conflict, NoEligibleEndpoint, NotFound, Overloaded, RequestError
 from router_gateway.core.types import Floats
 from router_gateway.ledger.decided import read_decided
@@ -71,7 +71,7 @@ async def replay(asked: Asked) -> dict[str, Any]:
             "earlier_turns": False,
         },
         "then": _then(record),
-        "now": routing_object(decision) | {"decision_id": None},
+        "now": decision_told(decision) | {"decision_id": None},
         "same_endpoint": decision.endpoint == before.endpoint,
         "expected": _against(side(decision), side(decision, before.endpoint))
         if before.endpoint in decision.endpoints

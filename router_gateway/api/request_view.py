@@ -30,9 +30,7 @@ _DRAWN = ("scored", "explored")
 def request_view(gateway: Gateway, record: DecisionRecord, aside: Aside) -> dict[str, Any]:
     """Everything about it, in plain values. It scores nothing anew but the neighbours, and calls nobody."""
     decision, router = record.decision, _router(gateway, record.decision)
-    told = routing_object(decision)
-    told["candidates"] = [_candidate(told, each) for each in told["candidates"]]
-    return told | {
+    return decision_told(decision) | {
         "object": "request",
         "id": str(decision.query_id),
         "tenant": record.tenant,
@@ -57,6 +55,12 @@ def request_view(gateway: Gateway, record: DecisionRecord, aside: Aside) -> dict
         "shadows": [_shadow(row) for row in aside.shadows],
         "absent": _absent(record),
     }
+
+
+def decision_told(decision: Decision) -> dict[str, Any]:
+    """The decision, and of each candidate the 95 % interval of its quality and its value at the dial."""
+    told = routing_object(decision)
+    return told | {"candidates": [_candidate(told, each) for each in told["candidates"]]}
 
 
 def _router(gateway: Gateway, decision: Decision) -> Router | None:

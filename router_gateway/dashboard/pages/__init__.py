@@ -45,6 +45,8 @@ PAGES: tuple[Page, ...] = (
     Page(
         path="/policies/{name}", title="Candidate", icon="alt_route", shortcut=None, name="candidate", under="policies"
     ),
+    Page(path="/requests", title="Requests", icon="list_alt", shortcut="r", name="requests"),
+    Page(path="/requests/{id}", title="Request", icon="list_alt", shortcut=None, name="request", under="requests"),
     Page(path="/endpoints", title="Endpoints", icon="dns", shortcut="e", name="endpoints"),
     Page(path="/endpoints/{name}", title="Endpoint", icon="dns", shortcut=None, name="endpoint", under="endpoints"),
     Page(path="/playground", title="Playground", icon="science", shortcut="y", name="playground"),
