@@ -7,15 +7,16 @@ row here stands for any number of attempts, so that a chart of a month reads a f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from router_gateway.core.types import Floats, Ints
 from router_gateway.ledger.tables import attempts, hourly_totals
 
 SUMS = ("requests", "attempts", "errors", "answers", "tokens_prompt", "tokens_completion", "cost_nusd")
@@ -92,7 +93,7 @@ def book_hours(connection: Connection, tried: Sequence[Mapping[Any, Any]]) -> No
             {
                 "of_hour": hour,
                 "of_endpoint": endpoint,
-                "now": pack(unpack(known[hour, endpoint]) + counted(cells[hour, endpoint].latencies_ms)),
+                "now": pack(unpack(known[hour, endpoint])[0] + counted(cells[hour, endpoint].latencies_ms)),
                 **{f"more_{name}": count for name, count in cells[hour, endpoint].sums.items()},
             }
             for hour, endpoint in keys
@@ -141,24 +142,26 @@ def pack(counts: Counts) -> bytes:
     return np.trim_zeros(np.minimum(counts, 2**32 - 1).astype("<u4"), "b").tobytes()
 
 
-def unpack(blob: bytes) -> Counts:
-    """int64 (BUCKETS,) from the column."""
-    counts = np.zeros(BUCKETS, dtype=np.int64)
-    told = np.frombuffer(blob, dtype="<u4")
-    counts[: len(told)] = told
-    return counts
+def unpack(*blobs: bytes) -> Counts:
+    """int64 (N, BUCKETS) from N values of the column."""
+    whole = b"".join(blob.ljust(4 * BUCKETS, b"\0") for blob in blobs)
+    return np.frombuffer(whole, dtype="<u4").reshape(-1, BUCKETS).astype(np.int64)
 
 
-def percentile_ms(counts: Counts, percent: float) -> float | None:
-    """The latency that `percent` of the answers do not exceed, even within its bucket; None without any."""
-    total = int(counts.sum())
-    if not total:
-        return None
-    reached = np.cumsum(counts)
-    wanted = total * percent / 100
-    bucket = int(np.searchsorted(reached, wanted))
-    within = (wanted - (reached[bucket] - counts[bucket])) / counts[bucket]
-    return float(_EDGES_MS[bucket] * (_EDGES_MS[bucket + 1] / _EDGES_MS[bucket]) ** within)
+def percentiles_ms(counts: Ints, percent: float) -> Floats:
+    """The latency that `percent` of the answers do not exceed, even within its bucket; NaN without any.
+
+    counts : int64 (N, BUCKETS); returns float64 (N,)
+    """
+    reached = np.cumsum(counts, axis=1)
+    wanted = reached[:, -1] * (percent / 100)
+    bucket = (reached < wanted[:, None]).sum(axis=1).clip(max=BUCKETS - 1)
+    row = np.arange(len(counts))
+    own = counts[row, bucket]
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 of 0 where nothing was counted
+        within = (wanted - (reached[row, bucket] - own)) / own
+    found: Floats = _EDGES_MS[bucket] * (_EDGES_MS[bucket + 1] / _EDGES_MS[bucket]) ** within
+    return found
 
 
 def cost_nusd(connection: Connection, since: datetime, until: datetime | None) -> int:
@@ -190,8 +193,9 @@ def _rows_nusd(connection: Connection, start: datetime, end: datetime | None) ->
     return int(connection.execute(rows if end is None else rows.where(attempts.c.at < end)).scalar() or 0)
 
 
-def read_hours(connection: Connection, since: datetime, until: datetime) -> Iterator[Mapping[Any, Any]]:
-    """Rows of the hours from that of `since` on, and before that of `until` (timezone-aware)."""
-    hour = hourly_totals.c.hour
-    rows = select(hourly_totals).where(hour >= hour_of(since), hour < hour_of(until)).order_by(hour)
-    yield from connection.execute(rows).mappings()
+def read_hours(connection: Connection, since: datetime, until: datetime) -> Sequence[Row[Any]]:
+    """Rows (hour, endpoint, SUMS, latency) of the hours from `since`'s on, before that of `until` (timezone-aware)."""
+    of = hourly_totals.c
+    columns = [of.hour, of.endpoint, *(of[name] for name in SUMS), of.latency]
+    rows = select(*columns).where(of.hour >= hour_of(since), of.hour < hour_of(until)).order_by(of.hour)
+    return connection.execute(rows).all()

@@ -6,30 +6,34 @@ bounded number: the page is there within a second however many rows there are.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeVar
+from typing import Any, Literal, Self
 
 import numpy as np
 from sqlalchemy import Connection, Engine, select
 
 from router_gateway.core.errors import RequestError
 from router_gateway.core.judgement import JUDGING_TENANT
+from router_gateway.core.types import Floats, Ints
 from router_gateway.ledger.connections import reading
-from router_gateway.ledger.hours import BUCKETS, SUMS, Counts, hour_of, percentile_ms, read_hours, unpack
+from router_gateway.ledger.hours import BUCKETS, SUMS, hour_of, percentiles_ms, read_hours, unpack
 from router_gateway.ledger.reports import credited
 from router_gateway.ledger.tables import decisions
 
 Step = Literal["hour", "day"]
-Found = TypeVar("Found")
+Steps = tuple[datetime, ...]
 
 STEPS_MAX = 750
-_RATINGS_MAX = 5_000
+_RATINGS_MAX = 3_000
 _LATE = timedelta(days=7)
 """Ratings that come later than this after the end of the time asked for are not looked for."""
 _DECISIONS_MAX = 1_000
+_KEY_CHARS = {"hour": 13, "day": 10}
+"""Of an hour's name, how much names the step."""
 _LENGTH = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
@@ -93,25 +97,23 @@ def read_overview(engine: Engine, since: datetime, until: datetime, step: Step) 
     steps = steps_of(since, until, step)
     start, end = steps[0], steps[-1] + _LENGTH[step]
     with reading(engine) as connection:
-        sums = _sums(connection, start, end, step)
-        said = _said(connection, start, end, step)
+        hours = read_hours(connection, start, end)
+        said = connection.execute(credited(start, end, ratings_max=_RATINGS_MAX, said_before=end + _LATE)).all()
         expectations = _expectations(connection, start, end)
-    names = sorted({name for name, _ in (*sums, *said)})
-    keys = [at.date().isoformat() if step == "day" else hour_of(at) for at in steps]
+    names = sorted({row.endpoint for row in (*hours, *said)})
+    counted = _Counted.nothing(len(names), len(steps))
+    counted.add_hours([tuple(row) for row in hours], names, steps, step)
+    counted.add_ratings([tuple(row) for row in said], names, steps, step)
     return Overview(
         since=start,
         until=end,
         step=step,
         steps=steps,
-        cells={name: [_cell([sums.get((name, key))], [said.get((name, key))]) for key in keys] for name in names},
-        of_endpoint={name: _cell(_of(name, sums), _of(name, said)) for name in names},
-        total=_cell([*sums.values()], [*said.values()]),
+        cells={name: counted.cells(place) for place, name in enumerate(names)},
+        of_endpoint=dict(zip(names, counted.over(steps=True).cells(None), strict=True)),
+        total=counted.over(steps=True, endpoints=True).cells(None)[0],
         expectations=expectations,
     )
-
-
-def _of(name: str, found: Mapping[tuple[str, str], Found]) -> list[Found]:
-    return [cell for (endpoint, _), cell in found.items() if endpoint == name]
 
 
 def steps_of(since: datetime, until: datetime, step: Step) -> tuple[datetime, ...]:
@@ -128,49 +130,78 @@ def steps_of(since: datetime, until: datetime, step: Step) -> tuple[datetime, ..
     return tuple(start + i * _LENGTH[step] for i in range(count))
 
 
-@dataclass(slots=True)
-class _Sum:
-    of: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUMS, 0))
-    latency: Counts = field(default_factory=lambda: np.zeros(BUCKETS, dtype=np.int64))
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What was counted, by endpoint and step: sums (E, S, SUMS), latency (E, S, BUCKETS), quality and rated (E, S)."""
+
+    sums: Ints
+    latency: Ints
+    quality: Floats
+    rated: Ints
+
+    @classmethod
+    def nothing(cls, endpoints: int, steps: int) -> Self:
+        shape = endpoints, steps
+        return cls(
+            np.zeros((*shape, len(SUMS)), dtype=np.int64),
+            np.zeros((*shape, BUCKETS), dtype=np.int64),
+            np.zeros(shape),
+            np.zeros(shape, dtype=np.int64),
+        )
+
+    def add_hours(self, rows: Sequence[Sequence[Any]], names: Sequence[str], steps: Steps, step: Step) -> None:
+        """Rows of `read_hours`."""
+        if not rows:
+            return
+        endpoint, place = {name: i * len(steps) for i, name in enumerate(names)}, _places(steps, step)
+        cell = np.array([endpoint[name] + place[hour[: _KEY_CHARS[step]]] for hour, name, *_ in rows])
+        order = np.argsort(cell, kind="stable")
+        cells, first = np.unique(cell[order], return_index=True)
+        sums = np.array([row[2:-1] for row in rows], dtype=np.int64)
+        for mine, values in ((self.sums, sums), (self.latency, unpack(*(row[-1] for row in rows)))):
+            mine.reshape(-1, mine.shape[-1])[cells] = np.add.reduceat(values[order], first, axis=0)
+
+    def add_ratings(self, rows: Sequence[Sequence[Any]], names: Sequence[str], steps: Steps, step: Step) -> None:
+        """Rows of `credited`."""
+        endpoint, place = {name: i for i, name in enumerate(names)}, _places(steps, step)
+        for said_at, _, name, quality in rows:
+            at = endpoint[name], place[hour_of(said_at)[: _KEY_CHARS[step]]]
+            self.quality[at] += quality
+            self.rated[at] += 1
+
+    def over(self, *, steps: bool, endpoints: bool = False) -> _Counted:
+        """Added up; one step is left, or one endpoint and one step."""
+        axes = (*((0,) if endpoints else ()), *((1,) if steps else ()))
+        parts = (self.sums, self.latency, self.quality, self.rated)
+        return _Counted(*(part.sum(axis=axes, keepdims=True) for part in parts))
+
+    def cells(self, endpoint: int | None) -> list[Cell]:
+        """One endpoint's, a step each; None: every endpoint's first step."""
+        which = (endpoint, slice(None)) if endpoint is not None else (slice(None), 0)
+        latency = self.latency[which]
+        p50, p95 = (percentiles_ms(latency, percent).tolist() for percent in (50, 95))
+        return [
+            Cell(
+                **dict(zip(SUMS, sums, strict=True)),
+                latency_p50_ms=None if math.isnan(median) else median,
+                latency_p95_ms=None if math.isnan(high) else high,
+                quality=quality / rated if rated else None,
+                rated=rated,
+            )
+            for sums, median, high, quality, rated in zip(
+                self.sums[which].tolist(),
+                p50,
+                p95,
+                self.quality[which].tolist(),
+                self.rated[which].tolist(),
+                strict=True,
+            )
+        ]
 
 
-@dataclass(slots=True)
-class _Said:
-    quality: float = 0.0
-    rated: int = 0
-
-
-def _sums(connection: Connection, since: datetime, until: datetime, step: Step) -> dict[tuple[str, str], _Sum]:
-    found: dict[tuple[str, str], _Sum] = defaultdict(_Sum)
-    for row in read_hours(connection, since, until):
-        cell = found[row["endpoint"], row["hour"][:10] if step == "day" else row["hour"]]
-        for name in SUMS:
-            cell.of[name] += row[name]
-        cell.latency += unpack(row["latency"])
-    return found
-
-
-def _said(connection: Connection, since: datetime, until: datetime, step: Step) -> dict[tuple[str, str], _Said]:
-    found: dict[tuple[str, str], _Said] = defaultdict(_Said)
-    query = credited(since, until, ratings_max=_RATINGS_MAX, said_before=until + _LATE)
-    for at, _, endpoint, quality in connection.execute(query):
-        cell = found[endpoint, at.date().isoformat() if step == "day" else hour_of(at)]
-        cell.quality += quality
-        cell.rated += 1
-    return found
-
-
-def _cell(sums: Sequence[_Sum | None], said: Sequence[_Said | None]) -> Cell:
-    counted = [of for of in sums if of is not None]
-    latency = sum((of.latency for of in counted), np.zeros(BUCKETS, dtype=np.int64))
-    rated = sum(of.rated for of in said if of is not None)
-    return Cell(
-        **{name: sum(of.of[name] for of in counted) for name in SUMS},
-        latency_p50_ms=percentile_ms(latency, 50),
-        latency_p95_ms=percentile_ms(latency, 95),
-        quality=sum(of.quality for of in said if of is not None) / rated if rated else None,
-        rated=rated,
-    )
+def _places(steps: Steps, step: Step) -> dict[str, int]:
+    """The steps by how their hours begin."""
+    return {hour_of(at)[: _KEY_CHARS[step]]: place for place, at in enumerate(steps)}
 
 
 def _expectations(connection: Connection, since: datetime, until: datetime) -> Expectations:
