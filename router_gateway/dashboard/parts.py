@@ -137,6 +137,7 @@ def toast(message: str, *, good: bool) -> None:
         timeout=4_000 if good else 8_000,
         classes="rg-toast " + ("rg-toast-good" if good else "rg-toast-bad"),
         close_button="Close",
+        textColor="rg",  # Quasar's own is white, and cannot be overruled
     )
 
 

@@ -72,6 +72,17 @@ def test_what_is_missing_is_said_at_the_field(tab: Tab):
     expect(page.get_by_text("are the same twice")).to_be_visible()
 
 
+def test_a_viewer_may_look_and_cannot_ask(stranger: Tab, site: Site):
+    made = site.api("POST", "/keys", {"name": "onlooker", "role": "viewer"}).json()
+    stranger.sign_in(made["secret"])
+    page = stranger.goto("/playground")
+    for name in ("Decide, without calling anybody", "Ask both"):
+        expect(page.get_by_role("button", name=name)).to_be_disabled()
+    page = stranger.goto("/endpoints/nano")
+    expect(page.get_by_role("button", name="Onboard with probes")).to_be_disabled()
+    assert site.api("POST", "/decide", {"prompt": "x"}, key=made["secret"]).status_code == 403
+
+
 def test_a_blind_verdict_lands_in_the_ledger(tab: Tab, site: Site):
     said_before = site.rows("SELECT count(*) FROM comparisons")[0][0]
     page = tab.goto("/playground")
@@ -85,6 +96,9 @@ def test_a_blind_verdict_lands_in_the_ledger(tab: Tab, site: Site):
     assert [each.strip() for each in heads] == ["", ""], "nobody is named before the verdict"
     tab.assert_accessible()
     page.get_by_role("button", name="A is better").press("Enter")
+    toast = page.locator(".q-notification__message")
+    ink = "e => getComputedStyle(e).color"
+    assert toast.evaluate(ink) == page.locator("body").evaluate(ink), "a toast can be read"
     expect(page.get_by_text("Recorded: A is better.")).to_be_visible()
     heads = card.locator(".rg-grid > .rg-column > .rg-dim").all_inner_texts()
     better, worse = (each.partition(":")[0] for each in heads)

@@ -39,7 +39,7 @@ def build(view: View) -> None:
     async def hours(admin: AdminClient) -> dict[str, Any]:
         now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         asked = {"since": (now - timedelta(hours=_HOURS)).isoformat(), "step": "hour"}
-        found = await admin.get("/overview", asked, fresh_s=10.0)
+        found = await admin.get("/overview", asked, fresh_s=2.0)
         own = next((each for each in found["endpoints"] if each["endpoint"] == name), None)
         return {"steps": found["steps"], "own": own}
 
