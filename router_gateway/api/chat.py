@@ -31,13 +31,14 @@ _NAMES = re.compile(r"[A-Za-z0-9_.,()-]{1,2000}")
 
 async def chat_completions(request: Request) -> Response:
     """Authenticate, read the few fields routing needs, and hand over to the gateway."""
-    parts, query_id = parts_of(request), request.state.query_id
-    request.state.api = "chat"
+    parts, state = parts_of(request), request.scope["state"]
+    query_id, told = state["query_id"], state["headers"]
+    state["api"] = "chat"
     key = await parts.auth(request)
     body = await read_body(request, parts.body_bytes_max)
     wire.check_chat(body)
     ask, options = await build_ask(parts.gateway, key, query_id, body, request.headers)
-    request.state.headers["x-router-decision-id"] = str(query_id)
+    told["x-router-decision-id"] = str(query_id)
     try:
         if ask.stream:
             return await _stream(request, parts, ask, options)
@@ -46,8 +47,8 @@ async def chat_completions(request: Request) -> Response:
         return Response(status_code=_CLIENT_GONE)
     except GatewayError as error:
         if error.decision is not None:
-            request.state.headers |= decision_headers(error.decision) | _served_by(parts, error.decision.endpoint)
-            request.state.headers["x-router-attempts"] = str(error.attempts)
+            told |= decision_headers(error.decision) | _served_by(parts, error.decision.endpoint)
+            told["x-router-attempts"] = str(error.attempts)
         parts.meter.answered(error.decision, model=ask.requested_model, status=error.status, stream=ask.stream)
         raise
 

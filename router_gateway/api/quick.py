@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -32,9 +32,11 @@ class QuickHeaders(Headers):
 class QuickRequest(Request):
     """A request with such headers."""
 
-    @cached_property
+    @property
     def headers(self) -> Headers:
-        return QuickHeaders(self.scope)
+        if not hasattr(self, "_headers"):
+            self._headers = QuickHeaders(self.scope)
+        return self._headers
 
 
 class WholeAnswer(Response):

@@ -44,12 +44,11 @@ def eligible_endpoints(queries: Sequence[Query], endpoints: Sequence[Endpoint]) 
 
 def eligible_row(query: Query, endpoints: Sequence[Endpoint]) -> list[bool]:
     """What `candidates` says of one query, without a table: for a query that nobody scores."""
-    asked = [passes for asks, passes in _FILTERS.values() if asks(query)]
     needed = _tokens_needed(query)
-    row = [
-        needed <= endpoint.context_tokens_max and all(passes(query, endpoint) for passes in asked)
-        for endpoint in endpoints
-    ]
+    row = [needed <= endpoint.context_tokens_max for endpoint in endpoints]
+    for asks, passes in _FILTERS.values():
+        if asks(query):
+            row = [may and passes(query, endpoint) for may, endpoint in zip(row, endpoints, strict=True)]
     if not any(row):
         candidates(eligible_endpoints([query], endpoints), [query])  # raises, and says why
     return row
