@@ -1,4 +1,4 @@
-"""How a budget's period is being spent, step by step: sums over short stretches of the ledger, or over whole days.
+"""How a budget's period is being spent, step by step: sums over minutes, hours or days of the ledger.
 
 Of a key the ledger knows no rows (a decision names its tenant alone), so only what its budget counted is known.
 """
@@ -16,7 +16,9 @@ from sqlalchemy import Engine, func, select
 from router_gateway.core.periods import Period, next_period, period_start
 from router_gateway.ledger.budgets import Scope
 from router_gateway.ledger.connections import reading
-from router_gateway.ledger.tables import attempts, budget_windows, daily_totals, decisions
+from router_gateway.ledger.hours import cost_nusd
+from router_gateway.ledger.reads import tenants_nusd
+from router_gateway.ledger.tables import budget_windows, daily_totals
 
 _STEPS: dict[Period, timedelta] = {
     "hour": timedelta(minutes=5),
@@ -80,11 +82,11 @@ def _by_day(engine: Engine, tenant: str | None, edges: Sequence[datetime]) -> li
 
 
 def _between(engine: Engine, tenant: str | None, edges: Sequence[datetime]) -> list[int]:
-    total = select(func.coalesce(func.sum(attempts.c.cost_nusd), 0))
-    if tenant is not None:
-        total = total.join(decisions, decisions.c.query_id == attempts.c.query_id).where(decisions.c.tenant == tenant)
+    """Of everybody from the totals of whole hours, of a tenant from its own decisions."""
     with reading(engine) as connection:
         return [
-            int(connection.execute(total.where(attempts.c.at >= start, attempts.c.at < end)).scalar_one())
+            cost_nusd(connection, start, end)
+            if tenant is None
+            else int(connection.execute(tenants_nusd(tenant, start, end)).scalar() or 0)
             for start, end in pairwise(edges)
         ]

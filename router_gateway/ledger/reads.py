@@ -147,15 +147,18 @@ def spend_nusd(engine: Engine, since: datetime, tenant: str | None) -> int:
         if tenant is None:
             return cost_nusd(connection, since, None)
         days, edges = span(since, None)
-        parts: list[Select[Any]] = [_tenants_nusd(tenant, start, end) for start, end in edges]
+        parts: list[Select[Any]] = [tenants_nusd(tenant, start, end) for start, end in edges]
         if days is not None:
             whole = select(func.sum(daily_totals.c.cost_nusd)).where(*during_days(days))
             parts.append(whole.where(daily_totals.c.tenant == tenant))
         return sum(int(connection.execute(part).scalar() or 0) for part in parts)
 
 
-def _tenants_nusd(tenant: str, start: datetime | None, end: datetime | None) -> Select[Any]:
-    """By the tenant's decisions, of which there are fewer than of everybody's attempts."""
+def tenants_nusd(tenant: str, start: datetime | None, end: datetime | None) -> Select[Any]:
+    """What a tenant's attempts of `start` <= at < `end` cost; None = open.
+
+    By the tenant's decisions, of which there are fewer than of everybody's attempts.
+    """
     rows = (
         select(func.sum(attempts.c.cost_nusd))
         .select_from(decisions)

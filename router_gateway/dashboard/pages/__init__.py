@@ -51,5 +51,5 @@ PAGES: tuple[Page, ...] = (
     Page(path="/endpoints/{name}", title="Endpoint", icon="dns", shortcut=None, name="endpoint", under="endpoints"),
     Page(path="/playground", title="Playground", icon="science", shortcut="y", name="playground"),
     Page(path="/access", title="Access", icon="key", shortcut="a", name="access"),
-    Page(path="/settings", title="Settings", icon="tune", shortcut="s", name="settings"),
+    Page(path="/settings", title="Settings", icon="settings", shortcut="s", name="settings"),
 )
