@@ -18,7 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: chaos ope forecast online help install run test lint types check imports format migrate e2e bench request-path real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean ledger-plans lifecycle
+.PHONY: screenshots dashboard-bench chaos ope forecast online help install run test lint types check imports format migrate e2e bench request-path real demo-traffic evaluate judges conformal ablation onboarding starter-prior coldstart preference-conditioned clean ledger-plans lifecycle
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-22s %s\n", $$1, $$2}'
@@ -136,6 +136,12 @@ lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see wh
 
 chaos: $(VENV)/.installed ## Stop the database, kill the gateway, fill its disk, under load; then count (needs PostgreSQL's initdb)
 	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/chaos.py $(if $(ARGS),,--out docs/results/chaos.json) $(ARGS)
+
+screenshots: $(VENV)/.installed ## Take pictures of every page of the dashboard for docs/ (needs Chromium)
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/dashboard_screenshots.py $(ARGS)
+
+dashboard-bench: $(VENV)/.installed ## Measure what an open dashboard costs the gateway, and its first paint (needs Chromium)
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/dashboard.py $(ARGS)
 
 clean: ## Remove the virtual environment and the demo's state
 	@rm -rf $(VENV) .router-gateway

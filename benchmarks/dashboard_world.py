@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from uuid import UUID
 
 import numpy as np
 import yaml
+from dashboard_rows import MODELS, Rows
+from dashboard_texts import CORPUS
+from dashboard_texts import MARK as MARK
 
 from router_gateway import config as configuration
 from router_gateway.brain import Brain, build_endpoints
-from router_gateway.core.money import cost_nusd
 from router_gateway.core.periods import period_start
-from router_gateway.core.types import Attempt, Decision, Endpoint, Feedback, FeedbackSource, Query, Usage
+from router_gateway.core.types import Decision, Endpoint, Query
 from router_gateway.evaluation.online import Stream, simulate
 from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.connections import writing
@@ -32,38 +34,10 @@ from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.inserts import Inserts
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.layouts import stored_row
-from router_gateway.ledger.records import attempt_record, decision_record, feedback_record
 from router_gateway.ledger.segment import encode_payload
 from router_gateway.ledger.tables import budget_windows
 from router_gateway.routing.router import Router
 
-MARK = "__pwned"
-"""A property of the page's window that none of these texts may set."""
-
-CORPUS = (
-    f"<script>window.{MARK}=1</script>",
-    f'<img src=x onerror="window.{MARK}=2">',
-    f'"><svg onload=window.{MARK}=3>',
-    f"{{{{constructor.constructor('window.{MARK}=4')()}}}}",
-    f"${{window.{MARK}=5}}",
-    f"`;window.{MARK}=6;`",
-    f'</textarea><iframe srcdoc="<script>parent.{MARK}=7</script>"></iframe>',
-    f"javascript:window.{MARK}=8",
-    f":onclick=window.{MARK}=9",
-    "{bold|rich} <b>text</b> &amp; &lt;i&gt;",
-    '=HYPERLINK("http://evil.example","x")',
-    f"</script><script>window.{MARK}=10</script>",
-    f"' onmouseover='window.{MARK}=11",
-)
-"""Each must be shown as it is, and do nothing."""
-
-MODELS = {
-    # USD per million tokens in and out, milliseconds to a first token, tokens a second, quality by difficulty
-    "nano": (0.05, 0.20, 180, 180, (0.93, 0.45, 0.12)),
-    "small": (0.15, 0.60, 240, 140, (0.95, 0.70, 0.30)),
-    "coder": (0.60, 2.40, 320, 90, (0.93, 0.78, 0.55)),
-    "large": (2.50, 10.00, 520, 60, (0.96, 0.92, 0.86)),
-}
 TENANTS = ("acme", "globex", "initech", CORPUS[1])
 _DIFFICULTIES = ("easy", "medium", "hard")
 _STARTER = Path(__file__).resolve().parents[1] / "datasets" / "starter.jsonl"
@@ -71,7 +45,7 @@ _PROMPTS = 400
 _BATCH = 2_000
 _DAY_S = 86_400.0
 _TURNS = 3
-_CODER_BONUS = 0.25
+_CODE = frozenset({"software_engineering", "data_and_sql", "it_operations", "mathematics", "logic_puzzles"})
 _ANSWER_TOKENS = {"easy": 60, "medium": 220, "hard": 480}
 
 
@@ -107,7 +81,8 @@ class World:
 def prompts() -> list[Prompt]:
     """Of the starter set, with the corpus among them."""
     rows = [json.loads(line) for line in _STARTER.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if len(row["prompt"]) < 600][:_PROMPTS]
+    rows = [row for row in rows if len(row["prompt"]) < 600]
+    rows = [rows[i * len(rows) // _PROMPTS] for i in range(_PROMPTS)]
     plain = [Prompt(text=row["prompt"], domain=row["domain"], difficulty=row["difficulty"]) for row in rows]
     odd = [Prompt(text=f"What does this do? {text}", domain="odd", difficulty="medium") for text in CORPUS]
     return plain + odd
@@ -131,7 +106,7 @@ def make(directory: Path, requests: int = 50_000, *, days: int = 35, seed: int =
     trace = simulate(learner, stream)
     engine = open_engine(f"sqlite:///{directory}/state/ledger.db")
     try:
-        rows = _Rows(stream=stream, tenants=tenants, sessions=sessions, quality=trace.quality, rng=rng)
+        rows = Rows(stream=stream, tenants=tenants, sessions=sessions, quality=trace.quality, rng=rng)
         for start in range(0, requests, _BATCH):
             with writing(engine) as connection:
                 inserts = Inserts(connection.dialect)
@@ -166,80 +141,13 @@ class Serving:
         """Prices stay."""
 
 
-@dataclass(kw_only=True)
-class _Rows:
-    """What the requests left behind."""
-
-    stream: Stream
-    tenants: list[str]
-    sessions: list[str]
-    quality: Any
-    rng: np.random.Generator
-    spent_nusd: list[tuple[datetime, str, int]] = field(default_factory=list)
-
-    def of(self, decisions: Sequence[Decision], start: int) -> Iterator[dict[str, Any]]:
-        for t, made in enumerate(decisions, start):
-            at = _instant(self.stream, t)
-            query = replace(self.stream.queries[t], tenant=self.tenants[t], session=self.sessions[t])
-            decision = replace(made, at=at)
-            asked = CORPUS[t % len(CORPUS)] if t % 997 == 0 else "auto"
-            yield decision_record(
-                query, decision, requested_model=asked, embedding=self.stream.embedding[t], store_text=True,
-                expected_nusd=round(decision.cost_usd[decision.endpoints.index(decision.endpoint)] * 1e9),
-            )  # fmt: skip
-            tried = self._attempts(query, decision, t)
-            yield from map(attempt_record, tried)
-            self.spent_nusd += [(each.at, query.tenant, each.cost_nusd) for each in tried]
-            if tried[-1].status == 200 and self.rng.random() < 0.3:
-                yield feedback_record(self._feedback(query, t, tried))
-
-    def _attempts(self, query: Query, decision: Decision, t: int) -> list[Attempt]:
-        """A call; now and then one that failed, with the next in order after it."""
-        found, at = [], decision.at
-        for number, name in enumerate(decision.order[:3], 1):
-            hour = (decision.at - timedelta(hours=6)).hour
-            away = name == "coder" and self.stream.at_s[-1] - self.stream.at_s[t] < 6 * 3600 and hour % 2
-            failed = self.rng.random() < (0.5 if away else 0.015)
-            column = list(MODELS).index(name)
-            first_ms, per_s = MODELS[name][2], MODELS[name][3]
-            usage = Usage(
-                tokens_input=query.tokens_input, tokens_output=round(float(self.stream.tokens_output[t, column]))
-            )
-            first = first_ms * float(self.rng.lognormal(0, 0.35))
-            latency = 40.0 if failed else first + usage.tokens_output / per_s * 1000 * float(self.rng.lognormal(0, 0.2))
-            status, error = (int(self.rng.choice([429, 500, 503])), "upstream_error") if failed else (200, None)
-            found.append(
-                Attempt(
-                    query_id=query.id, number=number, at=at, endpoint=name, status=status,
-                    usage=None if failed else usage,
-                    cost_nusd=0 if failed else cost_nusd(usage, self.stream.endpoints[column]),
-                    first_byte_ms=None if failed else first, latency_ms=latency, error=error,
-                )
-            )  # fmt: skip
-            at += timedelta(milliseconds=latency)
-            if not failed:
-                break
-        return found
-
-    def _feedback(self, query: Query, t: int, tried: Sequence[Attempt]) -> Feedback:
-        column = list(MODELS).index(tried[-1].endpoint)
-        score = float(self.stream.quality[t, column])
-        source: FeedbackSource = ("user", "user", "label", "verifier")[t % 4]
-        comment = (
-            CORPUS[t % len(CORPUS)] if t % 61 == 0 else ("not what I asked" if score < 0.5 and t % 5 == 0 else None)
-        )
-        return Feedback(
-            id=UUID(int=query.id.int ^ 1), query_id=query.id, at=tried[-1].at + timedelta(seconds=30), quality=score,
-            source=source, tenant=query.tenant, comment=comment,
-        )  # fmt: skip
-
-
 def _chances(asked: Sequence[Prompt]) -> Any:
     """Float (P, E): the chance of a good answer."""
-    found = np.array([[MODELS[m][4][_DIFFICULTIES.index(p.difficulty)] for m in MODELS] for p in asked])
-    code = np.array([p.domain == "software_engineering" for p in asked])
-    found[code, list(MODELS).index("coder")] = np.minimum(found[code, list(MODELS).index("coder")] + _CODER_BONUS, 0.97)
-    return found
+    found = []
+    for prompt in asked:
+        level = _DIFFICULTIES.index(prompt.difficulty)
+        found.append([(m.code if prompt.domain in _CODE else m.other)[level] for m in MODELS.values()])
+    return np.array(found)
 
 
 def _write_outcomes(path: Path, asked: Sequence[Prompt], chances: Any, rng: np.random.Generator) -> None:
@@ -247,34 +155,47 @@ def _write_outcomes(path: Path, asked: Sequence[Prompt], chances: Any, rng: np.r
         for i, prompt in enumerate(asked):
             for e, (name, facts) in enumerate(MODELS.items()):
                 sent, said = 12 + len(prompt.text) // 4, _ANSWER_TOKENS[prompt.difficulty]
+                usd = (sent * facts.input_usd_per_mtok + said * facts.output_usd_per_mtok) / 1e6
                 row = {
-                    "dataset": "dashboard", "task": prompt.domain, "sample_id": str(i),
+                    "dataset": "dashboard",
+                    "task": prompt.domain,
+                    "sample_id": str(i),
                     "split": "test" if prompt.domain == "odd" else "train",
-                    "prompt": prompt.text, "model": name, "score": float(rng.random() < chances[i, e]),
-                    "cost_usd": (sent * facts[0] + said * facts[1]) / 1e6, "input_tokens": sent, "output_tokens": said,
-                    "latency_ms": facts[2], "response": f"What {name} once answered to: {prompt.text}",
-                }  # fmt: skip
+                    "prompt": prompt.text,
+                    "model": name,
+                    "score": float(chances[i, e]),
+                    "cost_usd": usd,
+                    "input_tokens": sent,
+                    "output_tokens": said,
+                    "latency_ms": facts.first_token_ms,
+                    "response": f"What {name} once answered to: {prompt.text}",
+                }
                 file.write(json.dumps(row) + "\n")
 
 
 def _write_config(path: Path) -> None:
-    pool = [
+    pool: list[dict[str, Any]] = [
         {
-            "name": name, "model": f"maker/{name}-1", "base_url": "replay", "price_input_usd_per_mtok": facts[0],
-            "price_output_usd_per_mtok": facts[1], "context_tokens_max": 128_000, "offers": ["json", "tools"],
+            "name": name,
+            "model": f"maker/{name}-1",
+            "base_url": "replay",
+            "price_input_usd_per_mtok": facts.input_usd_per_mtok,
+            "price_output_usd_per_mtok": facts.output_usd_per_mtok,
+            "context_tokens_max": 128_000,
+            "offers": ["json", "tools"],
         }
         for name, facts in MODELS.items()
-    ]  # fmt: skip
+    ]
     pool[-1]["region"] = CORPUS[2]
     settings = {
         "state_dir": "state",
         "server": {"port": 0},
         "embedder": {"kind": "hashing"},
         "ledger": {"store_text": True},
-        "policy": {"name": "linear"},
-        "other_policies": [{"name": "knn"}, {"name": "best_on_average"}, {"name": "cheapest"}],
+        "policy": {"name": "linear", "params": {"penalty": 0.5}},
+        "other_policies": [{"name": "knn", "params": {"k": 10}}, {"name": "best_on_average"}, {"name": "cheapest"}],
         "rule": {"name": "inverse_gap", "gamma": 40},
-        "worth_usd": 0.01,
+        "worth_usd": 0.02,
         "learning": {"enabled": False},
         "lifecycle": {"refresh_s": 1, "judge_s": 5, "blocks_min": 5},
         "training": {"outcomes": "outcomes.jsonl:train"},
@@ -347,10 +268,6 @@ def _id(start: datetime, at_s: float, t: int, rng: np.random.Generator) -> UUID:
     return UUID(int=milliseconds << 80 | 0x7 << 76 | (t & 0xFFF) << 64 | 0b10 << 62 | int(rng.integers(1 << 61)) << 1)
 
 
-def _instant(stream: Stream, t: int) -> datetime:
-    return datetime.fromtimestamp((stream.queries[t].id.int >> 80) / 1000, UTC)
-
-
 def _keys(engine: Any) -> dict[str, str]:
     """An admin's, a client's, and some with odd names."""
     keys = Keys(engine)
@@ -363,12 +280,12 @@ def _keys(engine: Any) -> dict[str, str]:
     return made
 
 
-def _budgets(engine: Any, rows: _Rows) -> None:
+def _budgets(engine: Any, rows: Rows) -> None:
     """For the gateway a day, and a tenant a month; with what the traffic spent of them."""
     now, budgets = datetime.now(UTC), Budgets(engine)
     for budget in (
-        budgets.set("gateway", "", "day", 1_000_000_000),
-        budgets.set("tenant", "acme", "month", 10_000_000_000),
+        budgets.set("gateway", "", "day", 2_000_000_000),
+        budgets.set("tenant", "acme", "month", 40_000_000_000),
     ):
         start = period_start(budget.period, now)
         of = [cost for at, tenant, cost in rows.spent_nusd if at >= start and budget.subject in ("", tenant)]

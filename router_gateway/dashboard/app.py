@@ -108,6 +108,8 @@ def _shown(page: Page, build: Callable[[View], None], sessions: Sessions) -> Cal
             path=dict(request.path_params),
             query=dict(request.query_params),
         )
+        if (outer := view.client.content.parent_slot) is not None:
+            outer.parent.props("role=presentation")  # Quasar's page is a <main>, too, and holds the navigation
         ui.dark_mode(_DARK.get(request.cookies.get(THEME_COOKIE, "")))
         ui.on("rg_visible", lambda event: view.seen(event.args is True))
         ui.on("rg_active", lambda: sessions.touch(view.session))

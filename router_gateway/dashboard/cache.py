@@ -17,57 +17,49 @@ _ENTRIES_MAX = 256
 
 @dataclass(slots=True)
 class _Answer:
-    asked_s: float
-    coming: asyncio.Future[Any]
+    came_s: float
+    coming: asyncio.Task[Any]
 
 
 @dataclass(slots=True)
 class Cache:
-    """Single flight: who asks while an answer is under way waits for that one. Failures are not kept."""
+    """Single flight: who asks while an answer is under way waits for that one, and it comes even if all of them leave.
+
+    Failures are not kept.
+    """
 
     entries_max: int = _ENTRIES_MAX
     _answers: OrderedDict[Question, _Answer] = field(default_factory=OrderedDict)
+    _asking: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def get(self, question: Question, ask: Callable[[], Awaitable[Any]], *, fresh_s: float) -> Any:
         """The answer, at most `fresh_s` old; else what `ask` returns. Raises what it raises."""
-        while (known := self._answers.get(question)) is not None:
-            if not known.coming.done() or time.monotonic() - known.asked_s < fresh_s:
-                try:
-                    return await asyncio.shield(known.coming)
-                except asyncio.CancelledError:
-                    if not known.coming.cancelled():
-                        raise  # it is us who were cancelled
-                    continue  # who asked has gone: ask ourselves
-            break
-        return await self._ask(question, ask)
+        known = self._answers.get(question)
+        if known is None or (known.coming.done() and time.monotonic() - known.came_s >= fresh_s):
+            known = self._ask(question, ask)
+        return await asyncio.shield(known.coming)
 
-    def forget(self, owner: str) -> None:
-        """Drop everything that was answered to `owner`; what is under way is finished, for those who wait."""
-        for question in [question for question in self._answers if question[0] == owner]:
+    def forget(self, owner: str, path: str | None = None) -> None:
+        """Drop what was answered to `owner` (of one path); who waits for an answer under way still gets it."""
+        for question in [each for each in self._answers if each[0] == owner and path in (None, each[1])]:
             del self._answers[question]
 
-    async def _ask(self, question: Question, ask: Callable[[], Awaitable[Any]]) -> Any:
-        coming: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        coming.add_done_callback(_looked_at)
-        self._answers[question] = mine = _Answer(time.monotonic(), coming)
+    def _ask(self, question: Question, ask: Callable[[], Awaitable[Any]]) -> _Answer:
+        async def asking() -> Any:
+            return await ask()
+
+        task = asyncio.get_running_loop().create_task(asking())
+        self._asking.add(task)  # held here: it belongs to nobody who asks
+        self._answers[question] = mine = _Answer(time.monotonic(), task)
         self._answers.move_to_end(question)
         while len(self._answers) > self.entries_max:
             self._answers.popitem(last=False)
-        try:
-            found = await ask()
-        except BaseException as error:
-            if self._answers.get(question) is mine:
+
+        def came(task: asyncio.Task[Any]) -> None:
+            self._asking.discard(task)
+            mine.came_s = time.monotonic()
+            if (task.cancelled() or task.exception() is not None) and self._answers.get(question) is mine:
                 del self._answers[question]
-            if isinstance(error, asyncio.CancelledError):
-                coming.cancel()
-            else:
-                coming.set_exception(error)
-            raise
-        mine.asked_s = time.monotonic()
-        coming.set_result(found)
-        return found
 
-
-def _looked_at(coming: asyncio.Future[Any]) -> None:
-    if not coming.cancelled():
-        coming.exception()  # whoever asked raises it; with nobody waiting beside, nothing is lost
+        task.add_done_callback(came)
+        return mine

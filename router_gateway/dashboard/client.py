@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -92,6 +93,24 @@ class AdminClient:
             return await self._ask("GET", path, params=asked, timeout_s=timeout_s)
 
         return await self.cache.get((self._owner, path, repr(sorted(asked.items()))), ask, fresh_s=fresh_s)
+
+    async def kept(
+        self, path: str, params: Params | None = None, *, fresh_s: float, timeout_s: float = _READ_S
+    ) -> tuple[datetime, Any]:
+        """What takes the gateway long to find: the answer and when it came; `send` leaves it. Raises Trouble."""
+        asked = {name: value for name, value in (params or {}).items() if value is not None}
+
+        async def ask() -> tuple[datetime, Any]:
+            found = await self._ask("GET", path, params=asked, timeout_s=timeout_s)
+            return datetime.now(UTC), found
+
+        question = (f"{self._owner} kept", path, repr(sorted(asked.items())))
+        found: tuple[datetime, Any] = await self.cache.get(question, ask, fresh_s=fresh_s)
+        return found
+
+    def forget_kept(self, path: str) -> None:
+        """Have what is kept of that path found anew; an answer that is under way counts as new."""
+        self.cache.forget(f"{self._owner} kept", path)
 
     async def data(self, path: str, params: Params | None = None, *, fresh_s: float = 1.5) -> list[dict[str, Any]]:
         """The rows of a list. Raises Trouble."""

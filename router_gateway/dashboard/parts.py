@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 from nicegui import ui
@@ -126,6 +127,45 @@ def button(
     if disabled:
         made._props["disabled"] = True
     made.on("click", lambda _: press())
+    return made
+
+
+def segments(label: str, options: Mapping[str, str], chosen: str, choose: Callable[[str], Any]) -> Element:
+    """One of a few: buttons in a row. `options` are values with their words; `choose` is called with the value."""
+    buttons: dict[str, Element] = {}
+
+    async def press(value: str) -> None:
+        for each, made in buttons.items():
+            made._props["aria-pressed"] = "true" if each == value else "false"
+            made.update()
+        found = choose(value)
+        if isinstance(found, Awaitable):
+            await found
+
+    with ui.element("div").classes("rg-segments") as box:
+        box._props.update({"role": "group", "aria-label": label})
+        for value, said in options.items():
+            made = buttons[value] = text(said, tag="button")
+            made._props.update({"type": "button", "aria-pressed": "true" if value == chosen else "false"})
+            made.on("click", partial(press, value))
+    return box
+
+
+def meter(share: float, label: str, *, mark: float | None = None, tone: Tone = "") -> Element:
+    """A bar, filled as far as `share` (0 to 1); `mark` is a line across it, such as where an even pace would be."""
+    with ui.element("div").classes(f"rg-meter {_tone(tone)}") as made:
+        made._props.update(
+            {
+                "role": "meter",
+                "aria-label": label,
+                "aria-valuemin": "0",
+                "aria-valuemax": "100",
+                "aria-valuenow": f"{100 * min(max(share, 0.0), 1.0):.0f}",
+            }
+        )
+        ui.element("div").classes("rg-meter-fill").style(f"width:{100 * min(max(share, 0.0), 1.0):.2f}%")
+        if mark is not None:
+            ui.element("div").classes("rg-meter-mark").style(f"left:{100 * min(max(mark, 0.0), 1.0):.2f}%")
     return made
 
 

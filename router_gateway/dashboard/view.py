@@ -58,12 +58,16 @@ class View:
         every_s: float | None = None,
         height: str = "120px",
         classes: str = "",
+        slow: bool = False,
     ) -> Region[T]:
         """A part of the page that fills in once the page stands, and again every `every_s` while the tab is in front.
 
-        `height` is kept for it from the start, so that nothing jumps.
+        `height` is kept for it from the start, so that nothing jumps. `slow` tells whoever waits for the page (tests
+        do) that this part may take many seconds.
         """
         made = Region(view=self, fetch=fetch, draw=draw, height=height, classes=classes)
+        if slow:
+            made.box.props("data-rg-slow")
         self.regions.append(made)
         if every_s is None:
             ui.timer(0.0, made.refresh, once=True)

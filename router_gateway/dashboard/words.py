@@ -84,8 +84,10 @@ def duration_ms(ms: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None, say: Callable[[float | None], str] = percent) -> str:
-    """From `low` to `high`, each told by `say`, a function of this module."""
-    return f"{say(low)} to {say(high)}"
+    """From `low` to `high`, each told by `say`, a function of this module; their unit is told once."""
+    first, last = say(low), say(high)
+    unit = last.rpartition(" ")[2]
+    return f"{first.removesuffix(f' {unit}')} to {last}"
 
 
 class Instant(Element, component="assets/rg_instant.js"):

@@ -110,14 +110,16 @@ class Site:
     def url(self) -> str:
         return self.dashboard.url
 
-    def api(self, method: str, path: str, body: Any = None, *, key: str | None = None) -> httpx.Response:
+    def api(
+        self, method: str, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 30
+    ) -> httpx.Response:
         """The admin API with the admin's key: what a page did, `GET /admin/api{path}` says."""
         return httpx.request(
             method,
             self.gateway.base_url.removesuffix("/v1") + "/admin/api" + path,
             json=body,
             headers={"authorization": f"Bearer {key or self.world.admin_key}"},
-            timeout=30,
+            timeout=timeout_s,
             trust_env=False,
         )
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tests.dashboard.site import Site
 
-WAIT_MS = 20_000
+WAIT_MS, SLOW_MS = 30_000, 240_000
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 _MARK = "__pwned"  # of benchmarks/dashboard_world.py
 _BORING = ("Password forms should have", "[DOM]")
@@ -72,16 +72,18 @@ class Tab:
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_selector("#main")
 
-    def goto(self, path: str) -> Page:
-        """A page, with everything on it filled in."""
+    def goto(self, path: str, *, slow: bool = False) -> Page:
+        """A page, with everything on it filled in; of what may take long (an audit), only with `slow`."""
         self.page.goto(self.site.url + path)
-        self.settle()
+        self.settle(slow=slow)
         return self.page
 
-    def settle(self) -> None:
+    def settle(self, *, slow: bool = False) -> None:
         """Wait until no region waits for its first data."""
         self.page.wait_for_selector("#main")
-        self.page.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
+        busy = "[aria-busy=true]" + ("" if slow else ":not([data-rg-slow])")
+        timeout_ms = SLOW_MS if slow else WAIT_MS
+        self.page.wait_for_function(f"() => !document.querySelector('{busy}')", timeout=timeout_ms)
 
     def theme(self, theme: Literal["light", "dark"]) -> None:
         self.page.emulate_media(color_scheme=theme)

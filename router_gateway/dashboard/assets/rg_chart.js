@@ -125,6 +125,7 @@ function options(spec, narrow) {
       top: 2,
       itemWidth: 14,
       itemHeight: 10,
+      icon: "roundRect",
       textStyle: { color: text, fontSize: 12, width: narrow ? 120 : 200, overflow: "truncate" },
       pageTextStyle: { color: dim },
       pageIconColor: dim,
