@@ -41,8 +41,11 @@ class InService:
         self._said: dict[int, _Said] = {}
 
     def score(self, vector: Floats, named: NamedPolicy, query: Queries) -> Scores:
-        """The scores of one query whose vector (d,) is that very array: a cache of vectors gives one for one text."""
-        if named is not self.named or query.earlier is not None:
+        """The scores of one query, whose vector (d,) is that very array: a cache of vectors gives one for one text.
+
+        What may be written to is from no cache: its text is new, and not remembered before it comes again.
+        """
+        if named is not self.named or query.earlier is not None or vector.flags.writeable:
             return scored(named, query)
         tokens_input, route = int(query.tokens_input[0]), None if query.routes is None else query.routes[0]
         said = self._said.get(id(vector))

@@ -8,7 +8,14 @@ from router_gateway.core.types import NamedPolicy, Queries, Scores
 from router_gateway.routing import in_service
 from router_gateway.routing.in_service import InService, Roster
 
-VECTOR = np.array([1.0, 0.0], dtype=np.float32)
+
+def fixed(*components):
+    vector = np.array(components, dtype=np.float32)
+    vector.flags.writeable = False
+    return vector
+
+
+VECTOR = fixed(1.0, 0.0)
 
 
 @dataclass
@@ -50,7 +57,7 @@ def test_a_text_that_comes_again_is_scored_once():
 @pytest.mark.parametrize(
     "other",
     [
-        lambda: (VECTOR.copy(), asked()),
+        lambda: (fixed(1.0, 0.0), asked()),
         lambda: (VECTOR, asked(tokens_input=6)),
         lambda: (VECTOR, asked(route="code")),
         lambda: (VECTOR, asked(earlier=np.zeros((1, 1, 2), dtype=np.float32))),
@@ -62,6 +69,15 @@ def test_whatever_a_policy_may_look_at_makes_another_query(other):
     known.score(VECTOR, known.named, asked())
     vector, query = other()
     assert known.score(vector, known.named, query).quality[0, 0] == np.float32(2 / 1000)
+
+
+def test_a_vector_from_no_cache_is_not_remembered():
+    policy = Counting()
+    known = InService(named(policy))
+    for _ in range(2):
+        known.score(VECTOR.copy(), known.named, asked())
+    assert policy.asked == 2
+    assert not known._said
 
 
 def test_another_version_is_asked_itself():
@@ -86,7 +102,7 @@ def test_memory_is_bounded_and_a_vector_cannot_be_mistaken_for_one_that_is_gone(
     policy = Counting()
     known = InService(named(policy))
     for number in range(100):
-        vector = np.array([number, 1.0], dtype=np.float32)  # its place in memory is free again at once
+        vector = fixed(number, 1.0)  # its place in memory is free again at once
         known.score(vector, known.named, asked(vector))
         assert len(known._said) <= 10
     assert policy.asked == 100
