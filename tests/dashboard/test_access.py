@@ -62,6 +62,18 @@ def test_a_key_is_made_shown_once_used_and_revoked(tab: Tab, site):
     assert (revoke["action"], revoke["note"]) == ("key.revoke", "job is gone")
 
 
+def test_keys_are_searched_by_name_team_and_first_letters(tab: Tab, site):
+    page = tab.goto("/access")
+    app = next(key for key in site.api("GET", "/keys").json()["data"] if key["name"] == "app")
+    for said in ("APP", app["prefix"], app["tenant"]):
+        page.keyboard.press("Escape")
+        page.get_by_label("Search").fill(said)
+        row_of(tab, "Keys", "dashboard").wait_for(state="detached")
+        row_of(tab, "Keys", app["prefix"]).wait_for()
+        page.get_by_label("Search").fill("")
+        row_of(tab, "Keys", "dashboard").wait_for()
+
+
 def test_what_the_gateway_refuses_is_said_at_the_field_and_nothing_is_lost(tab: Tab, site):
     before = len(site.api("GET", "/keys").json()["data"])
     page = tab.goto("/access")

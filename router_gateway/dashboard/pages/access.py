@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from nicegui import ui
 
@@ -14,7 +14,11 @@ from router_gateway.dashboard.dialogs import Fields, ask, show
 from router_gateway.dashboard.tables import Column, Order, table
 from router_gateway.dashboard.view import View
 
+Found: TypeAlias = "tuple[list[dict[str, Any]], int]"
+"""Keys that are shown, and how many there are."""
+
 _EVERY_S = 15.0
+_KEYS_SHOWN = 200
 _TONES = {"admin": "accent", "viewer": "", "user": ""}
 _KEY_COLUMNS = (
     Column(name="name", title="Name", sort=True),
@@ -41,10 +45,17 @@ def build(view: View) -> None:
             with parts.row("rg-corner"):
                 parts.button("New key", lambda: _new_key(view), kind="primary")
 
-        async def keys(admin: AdminClient) -> list[dict[str, Any]]:
-            return [_key_row(each) for each in await admin.data("/keys")]
+        search = ui.input("Search", placeholder="name, team or key").props("outlined dense stack-label clearable")
+        search._props["data-rg-search"] = True
 
-        view.region(keys, lambda rows: _keys(view, rows), every_s=_EVERY_S, height="220px")
+        async def keys(admin: AdminClient) -> Found:
+            said = str(search.value or "").strip().lower()
+            rows = [_key_row(each) for each in await admin.data("/keys")]
+            found = [row for row in rows if said in f"{row['name']} {row['tenant']} {row['prefix']}".lower()]
+            return found[-_KEYS_SHOWN:], len(found)
+
+        region = view.region(keys, lambda found: _keys(view, found), every_s=_EVERY_S, height="220px")
+        search.on_value_change(region.refresh)
     budget_cards.build(view, every_s=_EVERY_S)
     with parts.card("Teams", hint="tenants by their spend since the first of the month (UTC)"):
 
@@ -54,18 +65,26 @@ def build(view: View) -> None:
         view.region(teams, _teams, every_s=_EVERY_S, height="130px")
 
 
-def _keys(view: View, rows: Sequence[Mapping[str, Any]]) -> Any:
+def _keys(view: View, found: Found) -> Any:
     opens = (lambda row: _open_key(view, row)) if view.role == "admin" else None
     made = table(
         _KEY_COLUMNS,
         label="Keys",
-        none="No keys.",
+        none="No key is like that.",
         order=Order(by="created_at"),
         on_open=opens,
         height="420px",
     )
-    made.show(rows)
-    return made.show
+    more = parts.text("", "rg-dim rg-small", tag="p")
+
+    def draw(newer: Found) -> None:
+        rows, number = newer
+        made.show(rows)
+        more._text = f"The newest {len(rows)} of {number}: search to see others." if number > len(rows) else ""
+        more.update()
+
+    draw(found)
+    return draw
 
 
 def _teams(rows: Sequence[Mapping[str, Any]]) -> Any:
