@@ -53,10 +53,11 @@ class Lease:
             return taken.rowcount == 1
 
     def is_held(self) -> bool:
-        """Whether anybody holds it now, we or another process."""
+        """Whether anybody holds it now, we or another process, as far as is known."""
         with reading(self._engine) as connection:
-            held = select(leases.c.name).where(leases.c.name == self._name, leases.c.until_s > _now_s(connection))
-            return connection.execute(held).first() is not None
+            held = select(leases.c.holder).where(leases.c.name == self._name, leases.c.until_s > _now_s(connection))
+            holder = connection.execute(held).scalar()
+        return holder is not None and not is_gone(holder.partition(_OF)[2])
 
     def release(self) -> None:
         """Let the next one have it; does nothing when it is not ours."""

@@ -1,7 +1,7 @@
 """Onboards an endpoint in the background: the verb's work, one at a time, with a step in the ledger after each batch.
 
 Whoever is killed leaves whole rows: answers that were graded are known to the next run, which asks nothing twice; the
-run itself shows as interrupted once its lease is over.
+run itself shows as interrupted once its lease is over, or its process is seen to be gone.
 """
 
 from __future__ import annotations

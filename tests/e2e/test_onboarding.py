@@ -3,6 +3,10 @@
 import re
 import subprocess
 
+import httpx
+
+from router_gateway.ledger.engine import open_engine
+from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.tables import attempts, decisions, feedback
 from tests.e2e import process, quiz, world
 from tests.e2e.test_learning import policy_of, say
@@ -102,3 +106,39 @@ def _odds(gateway, ledger, prompt):
     """Each endpoint's probability in the decision behind an answer to `prompt`."""
     decided, _ = ledger.decision(ask(gateway, prompt).headers["x-router-decision-id"])
     return decided["probability"]
+
+
+def test_an_onboarding_over_the_api_is_gone_on_with_after_a_kill(tmp_path):
+    with quiz.taking(0.7) as pupil:
+        pool = [world.endpoint("newcomer", pupil.base_url)]
+        plain = {"default_endpoint": "newcomer", "training": {"outcomes": None}, **HASHING}
+        config = world.write_config(tmp_path, pool, **plain)
+        gateway = process.start(tmp_path, "--config", str(config))
+        url = f"sqlite:///{tmp_path}/state/ledger.db"
+        engine = open_engine(url)
+        key = Keys(engine).create("operator", admin=True)
+        engine.dispose()
+
+        def admin(method, path, body=None):
+            base = gateway.base_url.removesuffix("/v1") + "/admin/api"
+            headers = {"authorization": f"Bearer {key}"}
+            return httpx.request(method, base + path, json=body, headers=headers, timeout=60, trust_env=False).json()
+
+        wish = {"endpoint": "newcomer", "probes": 24, "max_tokens": 100}
+        pupil.pause_s = 0.2
+        first = admin("POST", "/onboardings", wish)["id"]
+        assert eventually(lambda: admin("GET", f"/onboardings/{first}")["answered"] >= 8, within_s=60)
+        gateway.kill()
+        pupil.pause_s = 0.0
+        gateway = process.start(tmp_path, "--config", str(config))
+        told = admin("GET", f"/onboardings/{first}")
+        assert (told["state"], told["answered"] >= 8, told["ended_at"]) == ("interrupted", True, None)
+        second = admin("POST", "/onboardings", wish)["id"]
+        assert eventually(lambda: admin("GET", f"/onboardings/{second}")["state"] == "done", within_s=60)
+        assert admin("GET", f"/onboardings/{second}")["answered"] == 24
+        assert gateway.stop() == 0
+        assert len(set(pupil.asked)) == 24
+        assert len(pupil.asked) <= 24 + 4, "only what was under way at the kill is asked again"
+        graded = world.LedgerRows(url).all(feedback)
+        assert len(graded) == 24
+        assert sum(row["quality"] for row in graded) == sum(prompt in pupil.right for prompt in set(pupil.asked))
