@@ -31,25 +31,31 @@ from rich.console import Console
 
 from policies.bandit import Bandit
 from router_gateway.core.errors import GatewayError
+from router_gateway.core.protocols import Rule
 from router_gateway.core.types import Floats
 from router_gateway.evaluation import online_events as events
 from router_gateway.evaluation.metrics import endpoint_points, hull, oracle_curve, value_at
 from router_gateway.evaluation.online import Learner, Stream, Trace, simulate
 from router_gateway.evaluation.online_gateway import Paced, StepRule, teach_costs
+from router_gateway.presets import PRESETS
 from router_gateway.routing.floor import Floor
 from router_gateway.routing.pacing import BudgetPacer
 from router_gateway.routing.plans import PerPeriod, PerRequest, Plan
-from router_gateway.routing.rules import Greedy
+from router_gateway.routing.rules import Greedy, InverseGap
+from router_gateway.routing.settings import Pacing
 from router_gateway.routing.streaming_cost import StreamingLengthCost
 
 BUDGETS_USD = {"tight": 3.0e-4, "middle": 6.62e-4, "loose": 1.87e-3}
 """Per request: the three of ParetoBandit's own experiments."""
 EVENT_USD = 1.1e-3
 """Buys the second best answer when the best for the price is gone."""
-OPTIMISM, OPTIMISM_MAX = 1.0, 2.0
+PRESET = PRESETS["bandit"]
+GAMMA, OPTIMISM = float(PRESET["rule"]["gamma"]), float(PRESET["optimism"])
+OPTIMISM_MAX = float(Pacing.model_fields["optimism_max"].default)
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 EVENTS = ("quality drop", "price cut", "failure", "new endpoint")
 _WINDOW = 20
+_CONTEXTS = 16  # principal components in which MABWiser sees a prompt
 _DAY_USD = 0.25
 STEP_WORTH_USD = (0.05, 2.0)
 """Between these lies the dial of the step rule before it steps."""
@@ -72,9 +78,9 @@ def _costs(setup: Setup) -> StreamingLengthCost:
     return teach_costs(cost, setup.offline.stream, hidden=setup.offline.hidden) if setup.known else cost
 
 
-def ours(setup: Setup, *, plan: Plan | None = None) -> Paced:
-    """Bandit, StreamingLengthCost, Greedy with optimism and BudgetPacer: the preset."""
-    rule = Greedy()
+def ours(setup: Setup, *, plan: Plan | None = None, rule: Rule | None = None) -> Paced:
+    """The preset `bandit`: Bandit, StreamingLengthCost, InverseGap, optimism and BudgetPacer; or by another rule."""
+    rule = rule or InverseGap(gamma=GAMMA)
     pacer = BudgetPacer(
         plan=plan or PerRequest(usd=setup.usd), rule=rule, optimism=OPTIMISM, optimism_max=OPTIMISM_MAX, floor=Floor()
     )
@@ -94,7 +100,7 @@ def mabwiser(setup: Setup, kind: str) -> Paced:
     alpha is its default, 1, from a cold start; with outcomes known a tenth of it serves it better.
     """
     alpha = 0.1 if setup.known else 1.0
-    base = Bandit().fit(setup.offline.experience(outcomes=False)).model_
+    base = Bandit(components=_CONTEXTS).fit(setup.offline.experience(outcomes=False)).model_
     assert base is not None
     policy = MabWiser(kind=kind, centre=base.centre, whitening=base.whitening, alpha=alpha, seed=setup.seed)
     rule = Greedy()
@@ -113,6 +119,7 @@ def paretobandit(setup: Setup, prior: str) -> ParetoBandit:
 
 LEARNERS: dict[str, Callable[[Setup], Learner]] = {
     "gateway": ours,
+    "gateway, greedy": lambda s: ours(s, rule=Greedy()),
     "paretobandit": lambda s: paretobandit(s, "offline" if s.known else "none"),
     "paretobandit, shipped prior": lambda s: paretobandit(s, "shipped"),
     "MABWiser LinUCB": lambda s: mabwiser(s, "LinUCB"),
@@ -288,7 +295,13 @@ def _add(path: Path, queries: int, found: dict[str, list[Any]]) -> None:
     for part, rows in found.items():
         fresh = {_which(row) for row in rows}
         found[part] = sorted([row for row in before.get(part, []) if _which(row) not in fresh] + rows, key=_which)
-    facts = {"command": "make online", "queries": queries, "versions": _versions(), "optimism": OPTIMISM}
+    facts = {
+        "command": "make online",
+        "queries": queries,
+        "versions": _versions(),
+        "optimism": OPTIMISM,
+        "gamma": GAMMA,
+    }
     path.write_text(json.dumps(before | facts | found, indent=1, allow_nan=False) + "\n")
 
 

@@ -54,7 +54,7 @@ class Bandit:
 
     gamma: Annotated[float, Gt(0), Le(1), doc("weight that each later outcome leaves an earlier one; 1 = all")] = 0.997
     horizon: Annotated[float, Ge(0), doc("outcomes after which they count as much as the fit does (T)")] = 100.0
-    components: Annotated[int, Ge(0), Le(1_024), doc("principal components in which drift is told apart")] = 16
+    components: Annotated[int, Ge(0), Le(1_024), doc("principal components in which drift is told apart")] = 4
     drift_penalty: Annotated[float, Gt(0), Le(1e12), doc("how strongly drift is held to be alike everywhere")] = 100.0
     pooled: Annotated[bool, doc("whether an endpoint of which little is known is taken for one like the others")] = True
     alarm_outcomes: Annotated[
@@ -74,7 +74,7 @@ class Bandit:
             embedding, experience.query, experience.endpoint, experience.quality
         )
         prior = ridge.coefficients()
-        centre, whitening = _whitening(embedding[np.unique(experience.query)], self.components)
+        centre, whitening = _whitening(embedding, self.components)  # of queries without an outcome, too
         if self.pooled:
             prior = _like_the_others(prior, np.bincount(experience.endpoint, minlength=endpoints) > 0)
         drift = self._undrifted(endpoints, 1 + len(whitening.T))

@@ -305,3 +305,16 @@ def test_what_was_found_survives_a_restart(tmp_path):
     policy.save(tmp_path)
     assert Bandit.load(tmp_path).changes() == policy.changes()
     assert policy.changes()["endpoint-3"] >= 1
+
+
+def test_prompts_alone_tell_in_which_directions_to_learn(make):
+    train, later, asked = make.random(60, 2, seed=1), make.random(40, 2, seed=2), make.random(8, 2, seed=3).queries
+    nobody_asked = replace(train.select(train.query < 0), queries=train.queries)
+    assert len(nobody_asked) == 0
+    taught = Bandit(components=3).fit(nobody_asked).partial_fit(later)
+    model = taught.model_
+    assert model is not None
+    assert model.whitening.shape == (train.queries.embedding.shape[1], 3)
+    assert np.ptp(taught.score(asked).quality[:, 0]) > 1e-4, "answers to some prompts are told from those to others"
+    constant = Bandit(components=0).fit(nobody_asked).partial_fit(later)
+    assert np.ptp(constant.score(asked).quality[:, 0]) < 1e-6
