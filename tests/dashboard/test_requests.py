@@ -46,6 +46,9 @@ def test_the_list_is_that_of_the_api_and_leads_to_each(tab: Tab, site: Site):
     page = tab.goto("/requests")
     newest = found(site)
     wait_for(tab, ids(newest))
+    prompt = page.locator("table[aria-label=Requests] tbody tr").first.locator("td").nth(1).bounding_box()
+    assert prompt is not None
+    assert prompt["width"] > 250, "the prompt has what room the other columns leave"
     page.locator("table[aria-label=Requests] a").first.click()
     page.wait_for_url(f"**/requests/{ids(newest)[0]}")
     tab.settle()
@@ -117,6 +120,16 @@ def test_one_says_why_it_went_there(tab: Tab, site: Site):
     assert f"{told['propensity'] * 100:.1f} %" in text
     assert told["policy"] in text
     assert page.locator("table[aria-label=Attempts] tbody tr").count() == len(told["attempts"])
+
+
+def test_one_that_another_endpoint_answered_tells_both_tries(tab: Tab, site: Site):
+    one = next(row for row in found(site, status="retried")["data"] if row["answered_by"] != row["endpoint"])
+    page = tab.goto(f"/requests/{one['id']}")
+    text = page.locator("#main").inner_text()
+    assert f"after {one['endpoint']} was tried" in text
+    assert "NaN" not in text
+    rows = page.locator("table[aria-label=Attempts] tbody tr").all_inner_texts()
+    assert [name in row for name, row in zip((one["endpoint"], one["answered_by"]), rows, strict=True)] == [True, True]
 
 
 def test_another_dial_is_tried_without_a_trace(tab: Tab, site: Site):

@@ -109,16 +109,16 @@ def _attempts(told: Mapping[str, Any]) -> None:
 
 
 def _attempt(each: Mapping[str, Any]) -> dict[str, Any]:
-    tokens = each["tokens"] or {}
+    tokens = each["tokens"]
     good = each["status"] == 200 and each["error"] is None
     said = f"status {each['status']}" if each["status"] else "no status"
     return {
         **each,
         "result": ("answered", "good") if good else (said, "bad"),
-        "input": tokens and tokens["input"] + tokens["cached_input"] + tokens["cache_write"],
-        "cached": tokens and tokens["cached_input"],
-        "output": tokens and tokens["output"] + tokens["reasoning"],
-        "counted": "an estimate" if each["cost_estimated"] else "the upstream",
+        "input": None if tokens is None else tokens["input"] + tokens["cached_input"] + tokens["cache_write"],
+        "cached": None if tokens is None else tokens["cached_input"],
+        "output": None if tokens is None else tokens["output"] + tokens["reasoning"],
+        "counted": "an estimate" if each["cost_estimated"] else None if tokens is None else "the upstream",
     }
 
 

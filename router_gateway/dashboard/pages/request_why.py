@@ -31,7 +31,13 @@ def tiles(told: Told) -> None:
     chosen = _chosen(told)
     ratings = [each["quality"] for each in told["feedback"]]
     with ui.element("div").classes("rg-tiles rg-six"):
-        parts.tile("Sent to", told["answered_by"] or told["endpoint"], detail=reason(told))
+        answered = told["answered_by"]
+        moved = answered not in (None, told["endpoint"])
+        parts.tile(
+            "Answered by" if answered else "Sent to",
+            answered or told["endpoint"],
+            detail=f"after {told['endpoint']} was tried" if moved else reason(told),
+        )
         expected = chosen and words.percent(chosen["quality"])
         around = chosen and chosen["interval"] and words.interval(*chosen["interval"])
         parts.tile("Chance", words.percent(told["propensity"]), detail=f"rule: {told['rule']}")

@@ -81,7 +81,7 @@ class List:
         with ui.element("div").classes("rg-lines"):
             made = table(_COLUMNS, label="Requests", none="None of those that were looked at.")
         with parts.row("rg-between"):
-            told = parts.text("", "rg-dim")
+            told = parts.row("rg-dim")
             told._props["role"] = "status"
             with parts.row():
                 newer = parts.button("Newer", self._newer)
@@ -91,8 +91,12 @@ class List:
         def show(now: Mapping[str, Any]) -> None:
             latest.update(now)
             made.show([row_of(each) for each in now["data"]])
-            told._text = self._told(now)
-            told.update()
+            told.clear()
+            with told:
+                parts.text(self._told(now))
+                if now["looked_at"] > len(now["data"]) + 1 and now["looked_back_to"]:
+                    parts.text("back to")
+                    words.instant(now["looked_back_to"])
             _able(newer, able=len(self._before) > 1)
             _able(older, able=now["next_before"] is not None)
 
@@ -115,7 +119,7 @@ class List:
         if now["looked_at"] > count + 1:
             said += f" of {words.count(now['looked_at'])} that were looked at"
         if count < _LIMIT and now["next_before"] is not None:
-            said += "; there are older ones to look at"
+            said += "; press Older to look further"
         return said
 
     async def _older(self, before: str | None) -> None:
