@@ -125,11 +125,16 @@ def _cost(change: Figure) -> str:
 
 def _quality(change: Figure) -> str:
     around = f"95 % interval {words.interval(change.low, change.high, words.points)}"
-    size = words.points(abs(change.value)).lstrip("+")
+    size = _plain(change.value)
     if change.high < 0:
-        return f"quality {size} lower ({around})"
+        return f"quality {size} lower (95 % interval {_plain(change.high)} to {_plain(change.low)})"
     if change.low > 0:
-        return f"quality {size} higher ({around})"
-    if size == words.points(0.0):
+        return f"quality {size} higher (95 % interval {_plain(change.low)} to {_plain(change.high)})"
+    if size == _plain(0.0):
         return f"quality about the same ({around})"
     return f"quality {size} {'lower' if change.value < 0 else 'higher'}, which may be chance ({around})"
+
+
+def _plain(difference: float) -> str:
+    """Points without a sign."""
+    return words.points(abs(difference)).lstrip("+")

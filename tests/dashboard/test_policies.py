@@ -136,6 +136,15 @@ def test_two_stand_side_by_side(tab: Tab):
     change = table.locator("tr", has_text="against what is live: cost").locator("td").all_inner_texts()
     assert change[2].startswith("−"), "a cheaper dial costs less"
     expect(page.get_by_role("group", name="On your traffic").locator("canvas")).to_be_visible()
+    apart = tab.site.api("GET", "/disagreements?against=beside&limit=20").json()
+    assert apart["disagreements"] > 0
+    shown = page.get_by_role("table", name="Disagreements").locator("tbody tr")
+    assert shown.count() == len(apart["data"])
+    first = shown.first.locator("td").all_inner_texts()
+    assert (first[1], first[2]) == (apart["data"][0]["policy"]["endpoint"], apart["data"][0]["against"]["endpoint"])
+    assert first[0].strip()
+    tab.assert_inert()
+    tab.assert_accessible()
 
 
 def test_what_people_wrote_is_shown_and_does_nothing(tab: Tab):

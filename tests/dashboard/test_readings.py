@@ -66,7 +66,12 @@ def test_next_to_a_refused_point_nothing_is_made_up():
 @pytest.mark.parametrize(
     ("quality", "cost", "said"),
     [
-        (-0.1, -0.31, "31.0 % cheaper (95 % interval 30.0 % to 32.0 %), quality 10.0 points lower"),
+        (
+            -0.1,
+            -0.31,
+            "31.0 % cheaper (95 % interval 30.0 % to 32.0 %), "
+            "quality 10.0 points lower (95 % interval 9.0 points to 11.0 points).",
+        ),
         (-0.004, -0.31, "quality 0.4 points lower, which may be chance (95 % interval −1.4 points to +0.6 points)"),
         (0.05, 3.0, "300.0 % dearer (95 % interval 299.0 % to 301.0 %), quality 5.0 points higher"),
         (0.0, 0.001, "Cost about the same (+0.1 %, 95 % interval −0.9 % to +1.1 %), quality about the same"),
