@@ -1,7 +1,5 @@
 """The admin API: who gets in, and what is read and changed there."""
 
-from importlib.metadata import EntryPoint
-
 import httpx
 import pytest
 
@@ -93,10 +91,12 @@ async def test_kinds_of_policies_come_with_what_a_form_is_drawn_from(office):
         assert registry.parameters(registry.create(name, row["defaults"])) == registry.parameters(registry.create(name))
 
 
-async def test_a_policy_that_cannot_be_imported_hides_no_other(office, monkeypatch):
-    broken = EntryPoint(name="broken", value="nowhere:Nothing", group=registry.GROUP)
-    real = registry.entry_points
-    monkeypatch.setattr(registry, "entry_points", lambda group: [*real(group=group), broken])
+async def test_a_policy_that_cannot_be_imported_hides_no_other(office, monkeypatch, tmp_path):
+    facts = tmp_path / "broken-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(f"[{registry.GROUP}]\nbroken = nowhere:Nothing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     admin_policies._kinds.cache_clear()
     kinds = {row["name"]: row for row in (await office.get("/policies/kinds")).json()["data"]}
     admin_policies._kinds.cache_clear()

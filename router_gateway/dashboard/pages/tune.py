@@ -137,7 +137,7 @@ class Bench:
     def _ranged(self) -> None:
         """The dial moves over what was computed, of own traffic where that can be told."""
         known = [self.curves[on]["lines"] for on in ("traffic", "reference") if on in self.curves]
-        lines = next((each for each in known if each), [])
+        lines: Sequence[Mapping[str, Any]] = next((each for each in known if each), ())
         stops = [point["worth_usd"] for line in lines[:1] for point in line["points"]]
         if self._dial is not None and len(stops) > 1:
             self._dial.range(stops[0], stops[-1], stops)
