@@ -8,6 +8,7 @@ from contextlib import closing
 import httpx
 import pytest
 
+from router_gateway.dashboard.pages import PAGES
 from tests.dashboard.tab import PHONE, Tab
 
 
@@ -135,6 +136,16 @@ def test_a_viewer_sees_everything_and_can_change_nothing(viewer: Tab, site):
     refused = site.api("POST", "/keys", {"name": "sneaky"}, key=secret["secret"])
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "read_only_role")
     site.api("DELETE", f"/keys/{secret['id']}")
+
+
+def test_a_viewer_is_refused_on_no_page(viewer: Tab, site):
+    """But those two whose estimates take a process and many seconds."""
+    before = site.api("GET", "/events?limit=1").json()["data"]
+    for page in PAGES:
+        if "{" not in page.path and page.path not in ("/", "/tune"):
+            viewer.goto(page.path)
+            assert viewer.page.locator(".rg-error").all_inner_texts() == [], page.path
+    assert site.api("GET", "/events?limit=1").json()["data"] == before
 
 
 def test_a_session_ends_with_its_key(site, browser):
