@@ -8,7 +8,10 @@ from router_gateway.api import admin, admin_policies
 from router_gateway.ledger.budgets import Budgets
 from tests.api.building import EASY, error_of
 
-PATHS = sorted({path for method, path, _ in admin.ROUTES if method == "GET" and "{" not in path})
+OF_ONE = {"/budgets/history"}
+"""Of one budget, which a question has to name: test_admin_budgets.py asks it."""
+
+PATHS = sorted({path for method, path, _ in admin.ROUTES if method == "GET" and "{" not in path} - OF_ONE)
 
 
 @pytest.mark.parametrize(("method", "path"), sorted({(m, p) for m, p, _ in admin.ROUTES}))
