@@ -11,17 +11,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dashboard_site import browsing, served, settle, signed_in
 from dashboard_world import World, make
 from PIL import Image
 from playwright.sync_api import Page as Tab
+from playwright.sync_api import ViewportSize
 
 from router_gateway.dashboard.pages import PAGES, Page
 
 _FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images" / "dashboard"
-_SIZES = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+_SIZES: dict[str, ViewportSize] = {"desk": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
+_THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _BYTES_MAX = 150_000
 _COLORS = (256, 128, 64, 32)
 
@@ -37,21 +39,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         world = World.read(given.world) if given.world else make(Path(folder), given.requests)
         with served(world) as site, browsing() as browser:
-            for theme in ("light", "dark"):
-                for size, viewport in _SIZES.items():
-                    options: dict[str, Any] = {"viewport": viewport, "color_scheme": theme, "locale": "en-GB"}
-                    tab = signed_in(browser, site, timezone_id="Europe/Berlin", **options)
-                    for name, path in _paths(tab, site.dashboard, given.pages):
-                        tab.goto(site.dashboard + path)
-                        settle(tab)
-                        _save(tab.screenshot(), given.to / f"{name}-{theme}-{size}.png")
-                    if not given.pages or "sign-in" in given.pages:
-                        stranger = browser.new_context(**options).new_page()
-                        stranger.goto(site.dashboard + "/login")
-                        _save(stranger.screenshot(), given.to / f"sign-in-{theme}-{size}.png")
-                        stranger.context.close()
-                    tab.context.close()
+            options: dict[str, Any] = {"viewport": _SIZES["desk"], "locale": "en-GB", "timezone_id": "Europe/Berlin"}
+            if not given.pages or "sign-in" in given.pages:
+                stranger = browser.new_context(**options).new_page()
+                stranger.goto(site.dashboard + "/login")
+                _take(stranger, "sign-in", given.to)
+            tab = signed_in(browser, site, **options)
+            for name, path in _paths(tab, site.dashboard, given.pages):
+                tab.goto(site.dashboard + path)
+                settle(tab)
+                _take(tab, name, given.to)
     return 0
+
+
+def _take(tab: Tab, name: str, to: Path) -> None:
+    """What stands there, in both themes and sizes."""
+    for size, viewport in _SIZES.items():
+        tab.set_viewport_size(viewport)
+        for theme in _THEMES:
+            tab.emulate_media(color_scheme=theme)
+            tab.mouse.move(0, 0)
+            tab.wait_for_timeout(500)
+            _save(tab.screenshot(), to / f"{name}-{theme}-{size}.png")
+    tab.set_viewport_size(_SIZES["desk"])
 
 
 def _paths(tab: Tab, url: str, wanted: list[str]) -> Iterator[tuple[str, str]]:

@@ -192,7 +192,7 @@ def _write_config(path: Path) -> None:
         "server": {"port": 0},
         "embedder": {"kind": "hashing"},
         "ledger": {"store_text": True},
-        "policy": {"name": "linear", "params": {"penalty": 0.5}},
+        "policy": {"name": "linear", "params": {"penalty": 3}},
         "other_policies": [{"name": "knn", "params": {"k": 10}}, {"name": "best_on_average"}, {"name": "cheapest"}],
         "rule": {"name": "inverse_gap", "gamma": 40},
         "worth_usd": 0.02,

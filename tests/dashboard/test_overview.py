@@ -58,8 +58,9 @@ def test_one_sentence_says_whether_routing_is_worth_it(tab: Tab):
     assert found, said
     worth, low, high, best, over_mix, *_ = found.groups()
     assert float(low) <= float(worth) <= float(high)
-    assert figure(tab, "Quality against a random mix at equal cost") == f"{over_mix} points".replace("-", "−")
-    assert figure(tab, f"Saved against {best} alone").endswith("%")
+    assert figure(tab, "Quality against random at equal cost") == f"{over_mix} points".replace("-", "−")
+    spent = page.get_by_text(f"Saved against {best} alone").or_(page.get_by_text(f"Spent beyond {best} alone"))
+    assert spent.count() == 1
     assert page.locator(".rg-verdict .rg-pill").inner_text() in ("worth it", "not shown", "harmful")
     assert re.search(r"audited\s+\d+ (sec|min)", page.locator("#main").inner_text())
 
@@ -101,7 +102,7 @@ def test_the_figures_of_a_chart_can_be_read_without_seeing_it(tab: Tab):
     )
     figure.get_by_text("As a table").click()
     assert figure.locator("table thead th").all_inner_texts()[1:] == ["coder", "large", "nano", "small"]
-    assert figure.locator("table tbody tr").count() > 100
+    assert figure.locator("table tbody tr").count() >= 40
 
 
 def test_the_overview_can_be_used_by_everybody(tab: Tab):

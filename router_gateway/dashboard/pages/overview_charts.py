@@ -9,6 +9,8 @@ from router_gateway.dashboard.charts import Chart, Series
 
 Answer = Mapping[str, Any]
 
+_BINS = 40
+
 
 def spend(found: Answer) -> Chart:
     """What was spent, by endpoint."""
@@ -21,11 +23,15 @@ def spend(found: Answer) -> Chart:
 
 def share(found: Answer) -> Chart:
     """Where requests went, of all in each step."""
-    columns = [of["requests"] for of in found["endpoints"]]
+    size = max(1, len(found["steps"]) // _BINS)  # in one hour there may be no request to have a share of
+    columns = [_binned(of["requests"], size) for of in found["endpoints"]]
     sums = [sum(step) for step in zip(*columns, strict=True)]
-    series = [Series(name=of["endpoint"], values=_shares(of["requests"], sums)) for of in found["endpoints"]]
+    series = [
+        Series(name=of["endpoint"], values=_shares(column, sums))
+        for of, column in zip(found["endpoints"], columns, strict=True)
+    ]
     return Chart(
-        title="Traffic share", unit="of requests", x=found["steps"], series=series, kind="area", form="percent",
+        title="Traffic share", unit="of requests", x=found["steps"][::size], series=series, kind="area", form="percent",
         stacked=True, y_min=0.0, y_max=1.0, about="Which part of the requests each endpoint got.",
     )  # fmt: skip
 
@@ -59,6 +65,11 @@ def quality(found: Answer) -> Chart:
         series=[Series(name=of["endpoint"], values=of["quality"]) for of in rated],
         about="The mean of what was said of the answers of each endpoint.",
     )  # fmt: skip
+
+
+def _binned(counts: Sequence[int], size: int) -> list[int]:
+    """So many steps taken together."""
+    return [sum(counts[start : start + size]) for start in range(0, len(counts), size)]
 
 
 def _shares(parts: Sequence[int], wholes: Sequence[int]) -> list[float | None]:

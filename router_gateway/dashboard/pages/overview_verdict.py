@@ -5,7 +5,7 @@ An audit takes seconds of a process of the gateway's, so it is kept for ten minu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -58,15 +58,26 @@ def _draw(found: Found, again: Any) -> None:
     best = gains["best_single"]
     logged: Mapping[str, Any] = next((row for row in audit["rows"] if row["name"] == "as logged"), {})
     with ui.element("div").classes("rg-tiles"):
-        _gain(f"Saved against {best} alone", gains["saving_over_best_single"], words.percent, better=1)
-        _gain(f"Quality against {best} alone", gains["quality_over_best_single"], words.points, better=1)
-        _gain("Quality against a random mix at equal cost", gains["quality_at_equal_cost"], words.points, better=1)
+        _saved(best, gains["saving_over_best_single"])
+        _gain(f"Quality against {best} alone", gains["quality_over_best_single"], words.points, judged=True)
+        _gain("Quality against random at equal cost", gains["quality_at_equal_cost"], words.points, judged=True)
         if logged.get("quality"):
-            _gain("Quality as it was served", logged["quality"], words.percent, better=0)
+            _gain("Quality as it was served", logged["quality"], words.percent)
 
 
-def _gain(label: str, estimate: Mapping[str, float], say: Any, *, better: int) -> None:
-    """A figure with its 95 % interval; green or red only where the interval leaves no doubt of the sign."""
+def _saved(best: str, saving: Mapping[str, float]) -> None:
+    """What is saved against the best single endpoint, or paid beyond it: quality may be worth that."""
+    if saving["value"] >= 0:
+        _gain(f"Saved against {best} alone", saving, words.percent, judged=saving["low"] > 0)
+    else:
+        more = {"value": -saving["value"], "low": -saving["high"], "high": -saving["low"]}
+        _gain(f"Spent beyond {best} alone", more, words.percent)
+
+
+def _gain(
+    label: str, estimate: Mapping[str, float], say: Callable[[float | None], str], *, judged: bool = False
+) -> None:
+    """A figure with its 95 % interval; green or red only where it is `judged` and its sign is beyond doubt."""
     low, high = estimate["low"], estimate["high"]
-    tone: parts.Tone = "" if not better else "good" if low > 0 else "bad" if high < 0 else ""
+    tone: parts.Tone = "" if not judged else "good" if low > 0 else "bad" if high < 0 else ""
     parts.tile(label, say(estimate["value"]), detail=words.interval(low, high, say), tone=tone, hint="95 % interval")
