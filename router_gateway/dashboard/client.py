@@ -18,6 +18,8 @@ _CONNECT_S, _READ_S, _POOL_S = 2.0, 15.0, 30.0
 _STREAM_S = 60.0  # from one piece of an answer to the next
 _ROOTS = ("/v1/", "/health")
 
+_KEPT_S = 3.0  # less than the five seconds after which the gateway closes what is idle
+
 Params = Mapping[str, Any]
 
 
@@ -53,7 +55,11 @@ def open_pool(gateway: str) -> httpx.AsyncClient:
     """The one pool of connections to the gateway at that base URL; it follows no redirect: keys go nowhere else."""
     return httpx.AsyncClient(
         base_url=gateway,
-        limits=httpx.Limits(max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_CONNECTIONS_MAX),
+        limits=httpx.Limits(
+            max_connections=_CONNECTIONS_MAX,
+            max_keepalive_connections=_CONNECTIONS_MAX,
+            keepalive_expiry=_KEPT_S,
+        ),
         timeout=httpx.Timeout(_READ_S, connect=_CONNECT_S, pool=_POOL_S),
         follow_redirects=False,
         trust_env=False,
@@ -132,9 +138,15 @@ class AdminClient:
         url = path if path.startswith(_ROOTS) else ADMIN + path
         timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
         try:
-            response = await self.http.request(
+            request = self.http.build_request(
                 method, url, params=params, json=body, headers=self._headers(), timeout=timeout
             )
+            try:
+                response = await self.http.send(request)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if method != "GET":  # a change may have been made
+                    raise
+                response = await self.http.send(request)  # the gateway had just closed this idle connection
         except httpx.TimeoutException:
             raise GatewayAway("The gateway takes too long to answer.") from None
         except httpx.HTTPError:

@@ -97,6 +97,8 @@ class List:
                 if now["looked_at"] > len(now["data"]) + 1 and now["looked_back_to"]:
                     parts.text("back to")
                     words.instant(now["looked_back_to"])
+                if len(now["data"]) < _LIMIT and now["next_before"] is not None:
+                    parts.text("Press Older to look further.")
             _able(newer, able=len(self._before) > 1)
             _able(older, able=now["next_before"] is not None)
 
@@ -118,8 +120,6 @@ class List:
         said = f"Page {len(self._before)}, {count} request{'' if count == 1 else 's'}"
         if now["looked_at"] > count + 1:
             said += f" of {words.count(now['looked_at'])} that were looked at"
-        if count < _LIMIT and now["next_before"] is not None:
-            said += "; press Older to look further"
         return said
 
     async def _older(self, before: str | None) -> None:
