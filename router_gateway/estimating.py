@@ -117,6 +117,10 @@ class Estimates:
         """Names of the pool."""
         return tuple(endpoint.name for endpoint in self._config().endpoints)
 
+    def end(self) -> None:
+        """Give up what is under way: the gateway stops, and an estimate may take minutes."""
+        self._process.end()
+
     async def audit(self, question: Question) -> dict[str, Any]:
         """As `audit`, of at most API_DECISIONS_MAX decisions."""
         return await self._apart(_audited, _bounded(question))

@@ -56,15 +56,16 @@ def build_route_models(live: Mapping[str, LivePolicy]) -> dict[str, RouteModel]:
     return {name: RouteModel.hosted(question, os.environ) for name, question in asked.items() if question}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Built:
-    """A gateway ready to be served."""
+    """A gateway ready to be served. `stopping` is called when it is to stop, before it waits for its requests."""
 
     app: Starlette
     gateway: Gateway
     keys: Keys
     learner: Learner
     rollout: Rollout
+    stopping: Callable[[], None]
 
 
 def build(
@@ -104,7 +105,7 @@ def build(
         newcomers=newcomers,
         dispatcher=FallbackDispatcher(pool, upstreams),
     )
-    keys = Keys(ledger.engine)
+    keys, estimates = Keys(ledger.engine), Estimates(lambda: brain.in_force)
     parts = Parts(
         gateway=gateway,
         grader=Grader.of(gateway, FallbackDispatcher(pool, upstreams), config.judging),
@@ -113,7 +114,7 @@ def build(
         meter=meter,
         siblings=None if side_by_side is None else Siblings.beside(meter.text, *side_by_side),
         ready=lambda: [] if ledger.ready() else ["ledger"],
-        estimates=Estimates(lambda: brain.in_force),
+        estimates=estimates,
         drafts=Drafting(config),
         body_bytes_max=config.server.body_bytes_max,
         requests_in_flight_max=config.server.requests_in_flight_max,
@@ -126,7 +127,7 @@ def build(
         before_serving=[prepare] if any(e.protocol == "litellm" for e in brain.endpoints) else [],
     )
     watch(meter, gateway, brain.embedder, learner, parts.grader)
-    return Built(app=create_app(parts), gateway=gateway, keys=keys, learner=learner, rollout=rollout)
+    return Built(create_app(parts), gateway, keys, learner, rollout, stopping=estimates.end)
 
 
 def _onboarder(gateway: Gateway, learner: Learner, config: Config) -> Onboarder:

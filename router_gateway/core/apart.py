@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
 from router_gateway.core.errors import GatewayError, Overloaded
@@ -30,12 +31,20 @@ class Apart:
         self._limit_s = limit_s
         self._turn = asyncio.Lock()
         self._waiting = 0
+        self._process: SpawnProcess | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Give up what is under way and take nothing more: whoever waits is told at once."""
+        self._ended = True
+        if self._process is not None and self._process.pid is not None:
+            self._process.kill()
 
     async def run(self, work: Callable[..., T], *arguments: Any, patient: bool = False) -> T:
         """What `work` returns or raises; it must be a function of a module, and everything must bear pickling.
 
-        Raises Overloaded while another one is under way (`patient`: while too many wait for their turn already),
-        GatewayError when the process ends early or is too slow.
+        Raises Overloaded while another one is under way (`patient`: while too many wait for their turn already) and
+        after `end`, GatewayError when the process ends early or is too slow.
         """
         if self._turn.locked() and (not patient or self._waiting >= _WAITING_MAX):
             raise Overloaded(f"another {self._what} is under way")
@@ -52,17 +61,23 @@ class Apart:
     async def _run(self, work: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_do, args=(sender, work, arguments), daemon=True)
+        process = self._process = context.Process(target=_do, args=(sender, work, arguments), daemon=True)
         try:
-            await asyncio.to_thread(process.start)
+            if not self._ended:
+                await asyncio.to_thread(process.start)
             sender.close()
+            if self._ended:
+                raise EOFError
             async with asyncio.timeout(self._limit_s):
                 done, found = await _received(receiver)
         except TimeoutError:
             raise GatewayError(f"the {self._what} took longer than {self._limit_s:g} s and was ended") from None
         except EOFError:
+            if self._ended:
+                raise Overloaded(f"the gateway is stopping, and the {self._what} with it") from None
             raise GatewayError(f"the {self._what}'s process ended before it had an answer") from None
         finally:
+            self._process = None
             receiver.close()
             if process.pid is not None:
                 process.kill()

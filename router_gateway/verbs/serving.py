@@ -114,6 +114,7 @@ def _serve(
                 timeout_graceful_shutdown=GRACE_S,
             ),
             announce,
+            built.stopping,
         )
         if config.learning.enabled:
             stack.enter_context(built.learner.running())
@@ -134,18 +135,24 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Calls `announce` once requests are answered and signals are handled.
+    """Calls `announce` once requests are answered and signals are handled, and `stopping` when it begins to stop.
 
-    Before that, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
+    Before it has announced, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
     """
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], stopping: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._stopping = announce, stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping()
+        await super().shutdown(sockets=sockets)
 
 
 @contextmanager

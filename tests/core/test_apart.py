@@ -50,3 +50,14 @@ async def test_who_is_patient_gets_a_turn():
     done = await asyncio.gather(*many, return_exceptions=True)
     assert sum(isinstance(each, Overloaded) for each in done) >= 10, "a queue has an end"
     assert 2 in done
+
+
+async def test_when_it_ends_whoever_waits_is_told_at_once_and_nothing_more_is_taken():
+    apart = Apart("sum", limit_s=600)
+    under_way = asyncio.ensure_future(apart.run(time.sleep, 600))
+    waiting = asyncio.ensure_future(apart.run(time.sleep, 600, patient=True))
+    await asyncio.sleep(0)
+    apart.end()
+    for each in (under_way, waiting, apart.run(operator.mul, 1, 2)):
+        with pytest.raises(Overloaded, match="the gateway is stopping, and the sum with it"):
+            await each

@@ -7,13 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Queries
-
-settings.register_profile("untimed", deadline=None)  # a busy machine is no bug
-settings.load_profile("untimed")
 
 
 class Making:

@@ -10,16 +10,12 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from router_gateway.core.errors import NotFitted
 from router_gateway.core.experience import Experience
 from router_gateway.core.types import Attempt, Endpoint, Floats, NamedPolicy, Queries, Query, Scores
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import Greedy
-
-settings.register_profile("untimed", deadline=None)  # a busy machine is no bug
-settings.load_profile("untimed")
 
 WIDTH = 2
 

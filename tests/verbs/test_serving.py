@@ -1,5 +1,6 @@
 """The process around the application: its socket, its start, its end. Whole processes are driven in tests/e2e."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,13 +11,15 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.verbs.serving import _listening, _Server
 
 
-def server_of(app, announce):
-    return _Server(uvicorn.Config(app, log_level="critical", access_log=False), announce)
+def server_of(app, announce, stopping=lambda: None):
+    return _Server(uvicorn.Config(app, log_level="critical", access_log=False), announce, stopping)
 
 
 def test_an_application_that_does_not_start_is_never_announced_and_ends_in_failure():
@@ -49,6 +52,28 @@ def test_one_that_starts_answers_when_it_says_so_and_ends_with_a_signal():
         client.join()
     signal.signal(signal.SIGINT, before)
     assert answers == [404]
+
+
+def test_work_of_minutes_is_given_up_when_it_stops_and_not_waited_for():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopping, answers = asyncio.Event(), []
+
+    async def wait(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        await stopping.wait()
+        return PlainTextResponse("given up", 503)
+
+    def ask(url):
+        answers.append(httpx.get(url, trust_env=False, timeout=60).text)
+
+    with _listening("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        client = threading.Thread(target=ask, args=(url,))
+        with pytest.raises(KeyboardInterrupt):
+            server_of(Starlette(routes=[Route("/", wait)]), client.start, stopping.set).run(sockets=[listener])
+        client.join()
+    signal.signal(signal.SIGINT, before)
+    assert answers == ["given up"]
 
 
 def test_a_port_that_is_taken_is_named_before_anything_slow_starts():
