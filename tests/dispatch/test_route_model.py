@@ -120,7 +120,7 @@ async def test_a_silent_model_is_given_up_and_then_left_alone(asked):
     async def silent(exchange):
         await asyncio.sleep(60)
 
-    server, model, route = await asked(silent, timeout_ms=50.0)
+    server, model, route = await asked(silent, timeout_ms=500.0)
     assert route is None
     for _ in range(10):
         assert await model.route(uuid7(), TALK) is None
