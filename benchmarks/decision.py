@@ -42,7 +42,8 @@ POLICIES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "linear": ("linear", {}),
     "clusters": ("clusters", {}),
     "lexical": ("lexical", {}),
-    "stack": ("stack", {"over": ["clusters", "lexical", "linear"]}),
+    "forest": ("forest", {}),
+    "stack": ("stack", {}),
 }
 """What is measured, by label: a registered name and its parameters."""
 

@@ -39,7 +39,7 @@ from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
 from router_gateway.evaluation.protocols import PROTOCOLS, Exam, cells
 from router_gateway.evaluation.sitting import ask, dials_of, experience, ground_of, taught
 
-POLICIES = ("knn", "linear", "clusters", "factors", "stack", "profile")
+POLICIES = ("knn", "linear", "clusters", "lexical", "forest", "factors", "stack", "profile")
 CHOSEN = "factors, chosen probes"
 ALL = "all"
 KEPT_AT, LOST_AT = "192", "40"

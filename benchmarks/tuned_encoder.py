@@ -19,7 +19,7 @@ import json
 import multiprocessing
 import platform
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,25 @@ from typing import Any
 import numpy as np
 
 from router_gateway.embedding.finetune import Tuning, tune
+from router_gateway.evaluation.backends import run_all
+from router_gateway.evaluation.embeddings import Encoder, default_cache
+from router_gateway.evaluation.prepared import Prepared, load_tables, prepare
+from router_gateway.evaluation.protocols import TRAIN_SHARE
+from router_gateway.evaluation.replay import query_ids, query_of
+from router_gateway.evaluation.sitting import Spec, sit, sit_references
+from router_gateway.evaluation.splits import partition
 
 JUDGED = ("cascades", "fourtier")
 ELSEWHERE = ("mmlu_pro", "seven_by_7b")
+ENCODERS = ("frozen", "other sets", "own train")
 SEEDS = 10
 FIRST = Tuning(epochs=2, batch=128, rate=5e-5, endpoints_weight=0.1)
 THEN = Tuning(epochs=4, batch=64, rate=5e-5, endpoints_weight=0.1, kinds_weight=0.2)
-POLICIES = ("best_on_average", "knn", "linear", "clusters", "stack")
+POLICIES = ("best_on_average", "knn", "linear", "clusters", "lexical", "forest", "stack")
 
 
 def gather(tables: Path, to: Path) -> None:
     """Prompts as the gateway reads them, outcomes, and the training rows of every seed."""
-    from router_gateway.evaluation.prepared import load_tables
-    from router_gateway.evaluation.protocols import TRAIN_SHARE
-    from router_gateway.evaluation.splits import partition
-
     gathered: dict[str, Any] = {}
     for name in (*JUDGED, *ELSEWHERE):
         [(_, table)] = load_tables(str(tables / f"{name}.parquet"))
@@ -85,38 +89,34 @@ def tune_all(data: Path, model: str, to: Path, device: str, processes: int) -> N
             print(told, flush=True)
 
 
-def judge(tables: Path, vectors: Path, to: Path) -> None:
-    """Every policy under the protocol `pooled` on each encoder's vectors; means and deviations over seeds."""
-    from router_gateway.evaluation.embeddings import Encoder, default_cache
-    from router_gateway.evaluation.prepared import load_tables, prepare
-    from router_gateway.evaluation.sitting import Spec, sit, sit_references
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sitting:
+    """One set and seed, judged on every encoder's vectors, which lie in the folder `vectors`."""
 
+    frozen: Prepared
+    vectors: Path
+    seed: int
+
+
+def judge(tables: Path, vectors: Path, to: Path, processes: int) -> None:
+    """Every policy under the protocol `pooled` on each encoder's vectors; means and deviations over seeds."""
     found: dict[str, Any] = {}
     for name in JUDGED:
         [(_, table)] = load_tables(str(tables / f"{name}.parquet"))
-        frozen = prepare(name, table, encoder=Encoder(kind="onnx"), cache=default_cache(), workers=2)
-        rows: dict[str, dict[str, list[dict[str, float]]]] = {}
-        for seed in range(SEEDS):
-            bounds = sit_references(frozen, protocol="pooled", seed=seed)["tests"][""]
-            for encoder in ("frozen", "other sets", "own train"):
-                own = frozen if encoder == "frozen" else _moved(frozen, vectors, encoder, seed)
-                for policy in POLICIES:
-                    part = sit(Spec(name=policy, label=policy), own, protocol="pooled", seed=seed, variants={})
-                    figures = part["parts"][""]
-                    rows.setdefault(encoder, {}).setdefault(policy, []).append(
-                        {
-                            "gap_closed": figures["gap_closed"],
-                            "over_zero": figures["aiq"] - bounds["zero_aiq"],
-                            "brier": figures["calibration"]["brier"],
-                        }
-                    )
-            print(f"{name}: seed {seed} judged", file=sys.stderr, flush=True)
+        frozen = prepare(name, table, encoder=Encoder(kind="onnx"), cache=default_cache(), workers=processes)
+        sittings = [Sitting(frozen=frozen, vectors=vectors, seed=seed) for seed in range(SEEDS)]
+        judged = dict(run_all(_judged, sittings, workers=processes))
+        print(f"{name}: judged", file=sys.stderr, flush=True)
+        rows = {
+            encoder: {policy: [judged[seed][encoder][policy] for seed in range(SEEDS)] for policy in POLICIES}
+            for encoder in ENCODERS
+        }
         found[name] = {e: {p: _summed(figures) for p, figures in own.items()} for e, own in rows.items()}
         for encoder, own in rows.items():
             if encoder != "frozen":
                 for policy, figures in own.items():
                     found[name][encoder][policy] |= _against(figures, rows["frozen"][policy])
-    packages = ("router-gateway", "onnxruntime", "sentence-transformers", "numpy")
+    packages = ("onnxruntime", "sentence-transformers", "numpy", "scikit-learn")
     result = {
         "command": "python -P benchmarks/tuned_encoder.py gather | tune | judge",
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
@@ -126,6 +126,24 @@ def judge(tables: Path, vectors: Path, to: Path) -> None:
         "sets": found,
     }
     to.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _judged(sitting: Sitting) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures by encoder and policy."""
+    frozen, seed = sitting.frozen, sitting.seed
+    bounds = sit_references(frozen, protocol="pooled", seed=seed)["tests"][""]
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for encoder in ENCODERS:
+        own = frozen if encoder == "frozen" else _moved(frozen, sitting.vectors, encoder, seed)
+        for policy in POLICIES:
+            part = sit(Spec(name=policy, label=policy), own, protocol="pooled", seed=seed, variants={})
+            figures = part["parts"][""]
+            rows.setdefault(encoder, {})[policy] = {
+                "gap_closed": figures["gap_closed"],
+                "over_zero": figures["aiq"] - bounds["zero_aiq"],
+                "brier": figures["calibration"]["brier"],
+            }
+    return rows
 
 
 def _one(job: tuple[Any, ...]) -> str:
@@ -149,9 +167,6 @@ def _one(job: tuple[Any, ...]) -> str:
 
 def _texts(tables: Path, name: str) -> list[str]:
     """What is embedded of each prompt."""
-    from router_gateway.evaluation.prepared import load_tables
-    from router_gateway.evaluation.replay import query_ids, query_of
-
     [(_, table)] = load_tables(str(tables / f"{name}.parquet"))
     table = replace(table, responses=None).deduplicated()
     if name in ELSEWHERE:
@@ -160,7 +175,7 @@ def _texts(tables: Path, name: str) -> list[str]:
     return [query_of(prompt, own).text for prompt, own in zip(table.prompts, ids, strict=True)]
 
 
-def _moved(frozen: Any, vectors: Path, encoder: str, seed: int) -> Any:
+def _moved(frozen: Prepared, vectors: Path, encoder: str, seed: int) -> Prepared:
     """The same set, embedded by another encoder."""
     place = f"{frozen.name}-other.npy" if encoder == "other sets" else f"{frozen.name}-own-{seed}.npy"
     embedding = np.load(vectors / place).astype(np.float32)
@@ -195,11 +210,12 @@ def main() -> None:
     for step in ("gather", "tune", "judge"):
         own = steps.add_parser(step)
         own.add_argument("--to", type=Path, required=True)
+        if step != "gather":
+            own.add_argument("--processes", type=int, default=1)
         if step == "tune":
             own.add_argument("--data", type=Path, required=True)
             own.add_argument("--model", required=True)
             own.add_argument("--device", default="cpu")
-            own.add_argument("--processes", type=int, default=1)
         else:
             own.add_argument("--tables", type=Path, default=Path("../shared/data"))
         if step == "judge":
@@ -210,7 +226,7 @@ def main() -> None:
     elif asked.step == "tune":
         tune_all(asked.data, asked.model, asked.to, asked.device, asked.processes)
     else:
-        judge(asked.tables, asked.vectors, asked.to)
+        judge(asked.tables, asked.vectors, asked.to, asked.processes)
 
 
 if __name__ == "__main__":

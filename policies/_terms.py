@@ -52,6 +52,7 @@ class TermMemory:
         self._terms_max = terms_max
         self._kept: OrderedDict[bytes, Terms] = OrderedDict()
         self._size = 0
+        self._looked: tuple[bytes, Terms] | None = None
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -63,9 +64,13 @@ class TermMemory:
         return [self._read(text) for text in texts]
 
     def look(self, text: str) -> Terms:
-        """`terms_of` one text, which is not kept: most that is scored is never seen again."""
-        kept = self._kept.get(_digest(text))
-        return terms_of(text) if kept is None else kept
+        """`terms_of` one text, kept until the next: several policies score one request, then it is not seen again."""
+        digest = _digest(text)
+        if (kept := self._kept.get(digest)) is not None:
+            return kept
+        if (looked := self._looked) is None or looked[0] != digest:
+            looked = self._looked = (digest, terms_of(text))
+        return looked[1]
 
     def _read(self, text: str) -> Terms:
         digest = _digest(text)

@@ -85,9 +85,13 @@ class Trees:
 
     def reached(self, features: Floats) -> Ints:
         """int64 (Q, T), the leaf that each query (Q, F) reaches in each tree."""
-        at = np.broadcast_to(self.root, (len(features), len(self))).astype(np.int64)
-        row = np.arange(len(features))[:, None]
-        single = features.astype(np.float32)  # as when the trees were grown
-        while (self.leaf[at] < 0).any():
-            at = np.where(single[row, self.feature[at]] <= self.threshold[at], self.below[at], self.above[at])
-        return np.asarray(self.leaf[at], dtype=np.int64)
+        count, width = features.shape
+        single = np.ascontiguousarray(features, dtype=np.float32).ravel()  # as when the trees were grown
+        first = np.repeat(np.arange(count) * width, len(self))
+        at = np.tile(self.root, count)
+        while True:
+            above = single.take(first + self.feature.take(at)) > self.threshold.take(at)
+            down = np.where(above, self.above.take(at), self.below.take(at))
+            if (down == at).all():
+                return self.leaf.take(at).astype(np.int64).reshape(count, len(self))
+            at = down

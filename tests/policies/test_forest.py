@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from policies._looks import WIDTH, looks
+from policies import _looks
+from policies._looks import LOOKS, WIDTH, Measured, looks
 from policies._trees import Trees
 from policies.baseline import BestOnAverage
 from policies.forest import Forest
@@ -108,3 +109,33 @@ def test_looks_are_those_of_the_text_and_bounded_in_work():
     assert plain[11] == 0
     assert not nothing.any()
     assert endless[1] == pytest.approx(np.log1p(100_000))
+
+
+def test_looks_count_numbers_words_and_lines():
+    text = "- The Cat ate 12 mice and 345 rats.\n1. naïve Löwe\n(A) no\nreally?"
+    seen = dict(zip(LOOKS, looks([text], [9])[0, 1:], strict=False))
+    assert seen["numbers"] == pytest.approx(np.log1p(3))
+    assert seen["number"] == pytest.approx(np.log1p(3))
+    assert (seen["bullets"], seen["numbered"], seen["choices"], seen["ends_asking"]) == (1, 1, 1, 1)
+    assert seen["names"] == pytest.approx(4 / 11)  # The, Cat, Löwe, A
+    assert seen["longest"] == pytest.approx(np.log1p(6))
+    assert seen["last_line"] == pytest.approx(np.log1p(7))
+    assert seen["foreign"] == pytest.approx(2 / len(text))
+
+
+def test_what_is_remembered_is_bounded_and_changes_nothing(monkeypatch):
+    monkeypatch.setattr(_looks, "_REMEMBERED_MAX", 3)
+    texts = [f"text {i} of {10**i}" for i in range(6)]
+    first = looks(texts, [1] * 6)
+    assert len(_looks._kept) == 3
+    np.testing.assert_array_equal(looks(texts, [1] * 6), first)
+
+
+def test_measured_looks_are_in_deviations_and_an_empty_text_is_nothing():
+    texts = [f"{'word ' * n}{n}" for n in range(1, 40)]
+    measured = Measured.of(texts)
+    vectors = measured.vectors([*texts, "", "x" * 9_000])
+    np.testing.assert_allclose(vectors[:39].mean(axis=0), 0.0, atol=0.01)
+    assert np.abs(vectors).max() <= 5.0
+    assert not vectors[39].any()
+    assert Measured.of([]).vectors(["a", ""]).shape == (2, 0)

@@ -57,6 +57,36 @@ def test_the_wording_tells_which_endpoint_is_best(world, missing):
     assert np.abs(quality - TRUTH[kind]).mean() < 0.1
 
 
+def test_looks_tell_what_words_cannot(make):
+    """Every word is new, so only length and figures differ between the kinds."""
+    rng = np.random.default_rng(30)
+
+    def made(count):
+        kind = rng.integers(0, 2, count)
+        quality = (rng.random((count, 2)) < np.array([[0.9, 0.1], [0.1, 0.9]])[kind]).astype(float)
+        texts = tuple(
+            " ".join(
+                str(rng.integers(10**6)) if k else "".join(rng.choice([*"abcdefgh"], 8)) for _ in range(3 + 20 * k)
+            )
+            for k in kind
+        )
+        experience = make.experience(np.ones((count, 2)), quality)
+        return replace(experience, queries=replace(experience.queries, text=texts)), kind
+
+    train, (asked, kind) = made(300)[0], made(100)
+    read, unread = (Lexical(looks=w).fit(train).score(asked.queries).quality.argmax(axis=1) for w in (0.1, 0.0))
+    assert (read == kind).mean() > 0.95
+    assert (unread == kind).mean() < 0.8
+
+
+def test_without_looks_it_is_a_regression_on_words_alone(world):
+    train, asked = world(100, seed=31)[0], world(8, seed=32)[0].queries
+    policy = Lexical(dimensions=16, looks=0.0).fit(train)
+    assert policy.model_.reader.width == policy.model_.reader.ngrams.axes.shape[1]
+    small = Lexical(dimensions=16, looks=1e-9).fit(train).score(asked)
+    np.testing.assert_allclose(policy.score(asked).quality, small.quality, atol=1e-6)
+
+
 def test_an_empty_text_has_about_the_mean_and_learning_from_some_breaks_nothing(world):
     train, _ = world(400, seed=4)
     rows = np.arange(400)
@@ -134,9 +164,9 @@ def test_a_refit_keeps_the_dimensions_and_forgets_the_outcomes(world):
     policy = Lexical(dimensions=16).fit(first)
     same = copy.deepcopy(policy).refit(first).score(asked)
     np.testing.assert_array_equal(same.quality, policy.score(asked).quality)
-    ngrams = policy.model_.ngrams
+    reader = policy.model_.reader
     policy.refit(second)
-    assert policy.model_.ngrams is ngrams
+    assert policy.model_.reader is reader
     assert policy.model_.ridge.count.tolist() == [41.0] * 3
 
 
