@@ -131,7 +131,7 @@ forecast: $(VENV)/.installed ## Count how often the band of a forecast holds wha
 ledger-plans: $(VENV)/.installed ## Plans and times of the ledger's questions (ARGS='--requests 10000000 --vector-bytes 64 --postgres URL')
 	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/ledger_plans.py --out docs/results/ledger_plans.json $(ARGS)
 
-lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (three minutes of one core)
+lifecycle: $(VENV)/.installed ## Plant good, bad and equal candidates and see what becomes of them (up to four minutes of one core)
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/lifecycle.py $(ARGS)
 
 chaos: $(VENV)/.installed ## Stop the database, kill the gateway, fill its disk, under load; then count (needs PostgreSQL's initdb)
