@@ -127,14 +127,14 @@ def _quality(change: Figure) -> str:
     around = f"95 % interval {words.interval(change.low, change.high, words.points)}"
     size = _plain(change.value)
     if change.high < 0:
-        return f"quality {size} lower (95 % interval {_plain(change.high)} to {_plain(change.low)})"
+        return f"quality {size} lower (95 % interval {words.interval(change.high, change.low, _plain)})"
     if change.low > 0:
-        return f"quality {size} higher (95 % interval {_plain(change.low)} to {_plain(change.high)})"
+        return f"quality {size} higher (95 % interval {words.interval(change.low, change.high, _plain)})"
     if size == _plain(0.0):
         return f"quality about the same ({around})"
     return f"quality {size} {'lower' if change.value < 0 else 'higher'}, which may be chance ({around})"
 
 
-def _plain(difference: float) -> str:
+def _plain(difference: float | None) -> str:
     """Points without a sign."""
-    return words.points(abs(difference)).lstrip("+")
+    return words.points(None if difference is None else abs(difference)).lstrip("+")

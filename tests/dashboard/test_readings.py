@@ -69,12 +69,12 @@ def test_next_to_a_refused_point_nothing_is_made_up():
         (
             -0.1,
             -0.31,
-            "31.0 % cheaper (95 % interval 30.0 % to 32.0 %), "
-            "quality 10.0 points lower (95 % interval 9.0 points to 11.0 points).",
+            "31.0 % cheaper (95 % interval 30.0 to 32.0 %), "
+            "quality 10.0 points lower (95 % interval 9.0 to 11.0 points).",
         ),
-        (-0.004, -0.31, "quality 0.4 points lower, which may be chance (95 % interval −1.4 points to +0.6 points)"),
-        (0.05, 3.0, "300.0 % dearer (95 % interval 299.0 % to 301.0 %), quality 5.0 points higher"),
-        (0.0, 0.001, "Cost about the same (+0.1 %, 95 % interval −0.9 % to +1.1 %), quality about the same"),
+        (-0.004, -0.31, "quality 0.4 points lower, which may be chance (95 % interval −1.4 to +0.6 points)"),
+        (0.05, 3.0, "300.0 % dearer (95 % interval 299.0 to 301.0 %), quality 5.0 points higher"),
+        (0.0, 0.001, "Cost about the same (+0.1 %, 95 % interval −0.9 to +1.1 %), quality about the same"),
     ],
 )
 def test_a_change_is_a_sentence_with_its_intervals(quality, cost, said):
@@ -85,7 +85,7 @@ def test_a_change_is_a_sentence_with_its_intervals(quality, cost, said):
 def test_the_live_dial_is_told_as_such():
     said = change_in_words(readings.read(LINE, 0.1), 0.1)
     assert said == (
-        "This is the dial that is live: $1.00 for 1,000 requests, quality 80.0 % (95 % interval 79.0 % to 81.0 %)."
+        "This is the dial that is live: $1.00 for 1,000 requests, quality 80.0 % (95 % interval 79.0 to 81.0 %)."
     )
 
 

@@ -18,10 +18,12 @@ export default {
     </div>`,
   props: { label: String, name: String, low: Number, high: Number, stops: Array, put: Array },
   data() {
-    return { worth: this.put[0], steps: STEPS, wrong: false };
+    return { worth: this.put[0], move: this.put[1], steps: STEPS, wrong: false };
   },
   watch: {
-    put([worth]) {
+    put([worth, move]) {
+      if (move === this.move) return; // said again with other news, such as another range: it stays where it is
+      this.move = move;
       this.worth = worth;
     },
   },

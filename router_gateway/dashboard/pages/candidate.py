@@ -42,7 +42,7 @@ class CandidatePage:
         """Draw it."""
         parts.anchor("All policies", "/policies")
         self._view.region(self._fetch, self._draw, every_s=_EVERY_S, height="300px")
-        with parts.card("What its test shows", hint="bounds hold at every look"):
+        with parts.card("What its test shows", hint="bounds hold at every look", classes="rg-wide"):
             self._view.region(self._fetch_evidence, candidate_evidence.draw, every_s=_EVERY_S, height="200px")
 
     async def _fetch(self, admin: AdminClient) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class CandidatePage:
             if one["failing"]:
                 parts.error("It cannot serve here", one["failing"])
             parts.definition(_facts(one))
-        with parts.card("Trail"):
+        with parts.card("Trail", classes="rg-wide"):
             made = table(_TRAIL, label=f"Trail of {one['name']}", height="320px")
             made.show([trail_row(row) for row in one["transitions"]])
 

@@ -43,13 +43,13 @@ _TRAIL = (
 
 def build(view: View) -> None:
     """Tables that keep themselves up to date; a row leads to the candidate."""
-    with parts.card("Serving now"):
+    with parts.card("Serving now", classes="rg-wide"):
         view.region(_serving, _draw_serving, every_s=_EVERY_S, height="160px")
-    with parts.card("Candidates", hint="draft, shadow, canary, live, retired"):
+    with parts.card("Candidates", hint="draft, shadow, canary, live, retired", classes="rg-wide"):
         view.region(_candidates, _draw_candidates, every_s=_EVERY_S, height="160px")
     with parts.card("Compare two", hint="on your own traffic"):
         Comparison(view).build()
-    with parts.card("Who moved what", hint="never changed, newest first"):
+    with parts.card("Who moved what", hint="never changed, newest first", classes="rg-wide"):
         view.region(_trail, _draw_trail, every_s=_EVERY_S, height="160px")
 
 

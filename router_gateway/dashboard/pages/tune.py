@@ -54,7 +54,7 @@ class Bench:
                 height = f"calc({_CHART_PX} + 110px)"
                 self._drawn.append(view.region(self._curve(on), self._drawing(on), height=height, classes="rg-card"))
         with parts.grid(min_width="440px"):
-            with parts.card("Draft a candidate", hint="nothing is served before you say so"):
+            with parts.card("Draft a candidate", hint="nothing is served before you say so", classes="rg-draft"):
                 DraftForm(view, self).build()
             with parts.column():
                 with parts.card("At this dial"):
