@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from dashboard_site import browsing, served, settle, signed_in
+import httpx
+from dashboard_site import Served, browsing, served, settle, signed_in
 from dashboard_world import World, make
 from PIL import Image
 from playwright.sync_api import Page as Tab
@@ -44,12 +45,26 @@ def main() -> int:
                 stranger = browser.new_context(**options).new_page()
                 stranger.goto(site.dashboard + "/login")
                 _take(stranger, "sign-in", given.to)
+            _draft(site)
             tab = signed_in(browser, site, **options)
             for name, path in _paths(tab, site.dashboard, given.pages):
                 tab.goto(site.dashboard + path)
                 settle(tab)
                 _take(tab, name, given.to)
     return 0
+
+
+def _draft(site: Served) -> None:
+    """A candidate to look at."""
+    body = {"name": "cheaper", "changes": {"worth_usd": 0.005}, "note": "is a quarter of the dial enough?"}
+    answer = httpx.post(
+        site.gateway + "/admin/api/lifecycle/candidates",
+        json=body,
+        headers={"authorization": f"Bearer {site.world.admin_key}"},
+        timeout=60,
+    )
+    if answer.status_code not in (200, 409):
+        raise RuntimeError(answer.text)
 
 
 def _take(tab: Tab, name: str, to: Path) -> None:

@@ -25,10 +25,10 @@ from dashboard_texts import MARK as MARK
 
 from router_gateway import config as configuration
 from router_gateway.brain import Brain, build_endpoints
-from router_gateway.core.periods import period_start
+from router_gateway.core.periods import Period, period_start
 from router_gateway.core.types import Decision, Endpoint, Query
 from router_gateway.evaluation.online import Stream, simulate
-from router_gateway.ledger.budgets import Budgets
+from router_gateway.ledger.budgets import Budgets, Scope
 from router_gateway.ledger.connections import writing
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.inserts import Inserts
@@ -195,7 +195,7 @@ def _write_config(path: Path) -> None:
         "policy": {"name": "linear", "params": {"penalty": 3}},
         "other_policies": [{"name": "knn", "params": {"k": 10}}, {"name": "best_on_average"}, {"name": "cheapest"}],
         "rule": {"name": "inverse_gap", "gamma": 40},
-        "worth_usd": 0.02,
+        "worth_usd": 0.01,
         "learning": {"enabled": False},
         "lifecycle": {"refresh_s": 1, "judge_s": 5, "blocks_min": 5},
         "training": {"outcomes": "outcomes.jsonl:train"},
@@ -281,15 +281,14 @@ def _keys(engine: Any) -> dict[str, str]:
 
 
 def _budgets(engine: Any, rows: Rows) -> None:
-    """For the gateway a day, and a tenant a month; with what the traffic spent of them."""
+    """For the gateway a day, and a tenant a month; the traffic has spent some of each, and never all of it."""
     now, budgets = datetime.now(UTC), Budgets(engine)
-    for budget in (
-        budgets.set("gateway", "", "day", 2_000_000_000),
-        budgets.set("tenant", "acme", "month", 40_000_000_000),
-    ):
-        start = period_start(budget.period, now)
-        of = [cost for at, tenant, cost in rows.spent_nusd if at >= start and budget.subject in ("", tenant)]
-        window = {"budget_id": budget.id, "starts_at": start, "reserved_nusd": 0, "spent_nusd": sum(of)}
+    scopes: tuple[tuple[Scope, str, Period], ...] = (("gateway", "", "day"), ("tenant", "acme", "month"))
+    for scope, subject, period in scopes:
+        start = period_start(period, now)
+        spent_nusd = sum(cost for at, tenant, cost in rows.spent_nusd if at >= start and subject in ("", tenant))
+        budget = budgets.set(scope, subject, period, int(1.5 * spent_nusd) + 5_000_000_000)
+        window = {"budget_id": budget.id, "starts_at": start, "reserved_nusd": 0, "spent_nusd": spent_nusd}
         with writing(engine) as connection:
             connection.execute(budget_windows.insert().values(window))
 

@@ -101,6 +101,7 @@ def test_the_figures_of_a_chart_can_be_read_without_seeing_it(tab: Tab):
         figure.get_by_role("img").get_attribute("aria-label") or ""
     )
     figure.get_by_text("As a table").click()
+    figure.locator("table tbody tr").first.wait_for()
     assert figure.locator("table thead th").all_inner_texts()[1:] == ["coder", "large", "nano", "small"]
     assert figure.locator("table tbody tr").count() >= 40
 

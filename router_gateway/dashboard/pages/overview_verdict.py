@@ -16,7 +16,7 @@ from router_gateway.dashboard.client import AdminClient, Trouble
 from router_gateway.dashboard.view import View
 
 _FRESH_S = 600.0
-_TIMEOUT_S = 180.0
+_TIMEOUT_S = 310.0  # the gateway ends an audit by itself after 300
 _AGAIN_S = 20.0
 _TONES: dict[str, parts.Tone] = {"worth it": "good", "harmful": "bad", "not shown": "warn"}
 

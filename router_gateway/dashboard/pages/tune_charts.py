@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from router_gateway.dashboard import words
@@ -13,6 +14,7 @@ Curves = Mapping[str, Any]
 """An answer of GET /admin/api/curve."""
 
 _GREY = 8
+_COIN_STEPS = 24
 _PER = 1000.0  # costs are told of so many requests
 
 TITLES = {"traffic": "On your traffic", "reference": "On the reference set"}
@@ -92,7 +94,16 @@ def _coin(singles: Mapping[str, Mapping[str, Any]], mix: Sequence[str]) -> Serie
     if len(corners) < 2:
         return None
     placed = sorted(_place(singles[name]) for name in corners)
-    return Series(name="coin between", points=placed, dashed=True, color=_GREY, symbol_px=1)
+    return Series(name="coin between", points=_between(placed), dashed=True, color=_GREY, symbol_px=1)
+
+
+def _between(corners: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The straight lines between corners, point by point: on a logarithmic axis they bend."""
+    found = [corners[0]]
+    for (x0, y0), (x1, y1) in pairwise(corners):
+        shares = ((step / _COIN_STEPS) ** 2 for step in range(1, _COIN_STEPS + 1))
+        found += [(x0 + (x1 - x0) * share, y0 + (y1 - y0) * share) for share in shares]
+    return found
 
 
 def _place(point: Mapping[str, Any]) -> tuple[float, float]:
