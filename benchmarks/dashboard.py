@@ -1,14 +1,16 @@
 """`make dashboard-bench`: what an open dashboard costs the gateway, and how long its first page takes.
 
 Load: rounds of requests to the gateway with the overview open in Chromium and refreshing, alternating with rounds
-without, so that whatever else the machine does falls on both alike. First paint: Chromium's own paint timing of the
-overview over a ledger of a million requests (ledger_plans_data.py). Writes docs/results/dashboard.json.
+without, so that whatever else the machine does falls on both alike. The gateway has a core, and what it does for the
+dashboard it does there; the dashboard, the browser, upstream and load share another, as in `make bench`.
+
+First paint: Chromium's own paint timing of the overview over a ledger of a million requests (ledger_plans_data.py).
+Writes docs/results/dashboard.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -17,67 +19,72 @@ import statistics
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import yaml
 from dashboard_site import Served, browsing, served, settle, signed_in
 from dashboard_world import World, make
 from ledger_plans_data import fill
+from performance.intervals import paired_ratio
+from performance.load import run
+from performance.machine import Cores, family, pinned, two_cores
+from performance.server import upstream
+from performance.texts import texts
+from performance.wire import write_requests
 
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.keys import Keys
 
 _RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results" / "dashboard.json"
-_BODY = {"model": "auto", "messages": [{"role": "user", "content": "What is the capital of Australia?"}]}
-_WARM_UP_S = 3.0
+_TEXTS = 4_000
+_CONNECTIONS = 16
+_WARM_UP_S = 1.0
 _PAINTS = 7
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One stretch of load."""
+    """What one stretch said: one connection for the median, sixteen for the throughput."""
 
     open: bool
-    seconds: float
-    latency_ms: list[float] = field(default_factory=list)
-
-    @property
-    def p50_ms(self) -> float:
-        return statistics.median(self.latency_ms)
-
-    @property
-    def per_s(self) -> float:
-        return len(self.latency_ms) / self.seconds
+    p50_ms: float
+    per_s: float
 
 
-async def load(site: Served, seconds: float, clients: int, *, open_pages: bool) -> Round:
-    """So many clients, each asking again as soon as it is answered."""
-    found = Round(open=open_pages, seconds=seconds)
-    headers = {"authorization": f"Bearer {site.world.user_key}"}
-    async with aiohttp.ClientSession(site.gateway, headers=headers) as session:
+class Load:
+    """The load generator of `make bench` on a core of its own, in front of the gateway's."""
 
-        async def client(until_s: float, into: list[float]) -> None:
-            while (began := time.perf_counter()) < until_s:
-                async with session.post("/v1/chat/completions", json=_BODY) as answer:
-                    await answer.read()
-                    if answer.status != 200:
-                        raise RuntimeError(f"the gateway answered {answer.status}")
-                into.append((time.perf_counter() - began) * 1000)
+    def __init__(self, site: Served, cores: Cores, folder: Path) -> None:
+        self._port, self._cores = int(site.gateway.rsplit(":", 1)[1]), cores
+        headers = {"Authorization": f"Bearer {site.world.user_key}"}
+        wanted = texts(_TEXTS, tokens=100, seed=2)
+        self._file = write_requests(
+            folder / "requests", wanted, port=self._port, model="auto", headers=headers, stream=False
+        )
 
-        for stretch_s, into in ((_WARM_UP_S, []), (seconds, found.latency_ms)):
-            until_s = time.perf_counter() + stretch_s
-            await asyncio.gather(*(client(until_s, into) for _ in range(clients)))
-    return found
+    def round(self, seconds: float, *, open_pages: bool) -> Round:
+        """One stretch. Raises BenchmarkError for an answer that is not good."""
+        found = [
+            run(
+                self._file,
+                port=self._port,
+                connections=connections,
+                cores=self._cores,
+                seconds=seconds,
+                warmup_s=_WARM_UP_S,
+            )
+            for connections in (1, _CONNECTIONS)
+        ]
+        return Round(open=open_pages, p50_ms=found[0].p50_us / 1e3, per_s=found[1].rps)
 
 
 @contextmanager
-def page_open(site: Served) -> Iterator[None]:
+def page_open(site: Served, cores: Cores) -> Iterator[None]:
     """The overview in a browser that goes on refreshing, in a thread of its own: Playwright keeps its own loop.
 
     The browser would stand on somebody's desk: here it gets what the machine has left.
@@ -86,7 +93,7 @@ def page_open(site: Served) -> Iterator[None]:
 
     def look() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # of this thread, and of what it starts
-        with browsing() as browser:
+        with pinned(cores.others), browsing() as browser:
             tab = signed_in(browser, site)
             settle(tab)
             ready.set()
@@ -104,29 +111,33 @@ def page_open(site: Served) -> Iterator[None]:
         thread.join()
 
 
-def under_load(site: Served, rounds: int, seconds: float, clients: int) -> dict[str, Any]:
+def under_load(site: Served, cores: Cores, folder: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
     """Alternate, beginning with either in turn, and compare the medians of both kinds."""
     found: list[Round] = []
+    load = Load(site, cores, folder)
+    load.round(seconds, open_pages=False)  # what is done once is done
     for number in range(rounds):
         for open_pages in (False, True) if number % 2 == 0 else (True, False):
-            if open_pages:
-                with page_open(site):
-                    found.append(asyncio.run(load(site, seconds, clients, open_pages=True)))
-            else:
-                found.append(asyncio.run(load(site, seconds, clients, open_pages=False)))
+            with page_open(site, cores) if open_pages else nullcontext():
+                found.append(load.round(seconds, open_pages=open_pages))
             last = found[-1]
-            print(f"{'open' if last.open else 'closed':>6}: p50 {last.p50_ms:.2f} ms, {last.per_s:.1f} requests/s")
+            print(f"{'open' if last.open else 'closed':>6}: p50 {last.p50_ms:.3f} ms, {last.per_s:.0f} requests/s")
 
     def middle(name: str, open_pages: bool) -> float:
         return statistics.median([float(getattr(each, name)) for each in found if each.open is open_pages])
 
+    def ratio(name: str) -> dict[str, Any]:
+        """Open by closed, pair by pair: the median and its 95 % interval."""
+        values = [[float(getattr(each, name)) for each in found if each.open is shown] for shown in (True, False)]
+        return paired_ratio(*values)
+
     return {
         "rounds": rounds,
         "seconds": seconds,
-        "clients": clients,
+        "cores": cores.said,
         **{f"{name}_{word}": middle(name, shown) for name in ("p50_ms", "per_s") for word, shown in _WORDS},
-        "p50_ratio": middle("p50_ms", True) / middle("p50_ms", False),
-        "per_s_ratio": middle("per_s", True) / middle("per_s", False),
+        "p50_ratio": ratio("p50_ms"),
+        "per_s_ratio": ratio("per_s"),
         "all": [{"open": r.open, "p50_ms": r.p50_ms, "per_s": r.per_s} for r in found],
     }
 
@@ -155,6 +166,16 @@ def first_paint(site: Served) -> dict[str, Any]:
     }
 
 
+def before(world: World, port: int, folder: Path) -> World:
+    """A copy of the installation whose endpoints are the stub at that port."""
+    shutil.copytree(world.directory, folder, dirs_exist_ok=True)
+    settings = yaml.safe_load((folder / "gateway.yaml").read_text())
+    for endpoint in settings["endpoints"]:
+        endpoint["base_url"] = f"http://127.0.0.1:{port}/v1"
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
+    return World.read(folder)
+
+
 def big(world: World, requests: int, folder: Path) -> World:
     """A copy of the installation with a ledger of that many requests in place of its own."""
     shutil.copytree(world.directory, folder, dirs_exist_ok=True)
@@ -175,16 +196,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world", type=Path, help="an installation that was made before, else one is made")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--requests", type=int, default=1_000_000, help="in the ledger, for the first paint")
     parser.add_argument("--out", type=Path, default=_RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder)
         world = World.read(given.world) if given.world else make(_new(made / "world"))
-        with served(world) as site:
-            loaded = under_load(site, given.rounds, given.seconds, given.clients)
+        cores = two_cores()
+        with upstream(cores) as port, pinned(cores.proxy), served(before(world, port, _new(made / "load"))) as site:
+            for pid in family(site.process.pid)[1:]:
+                os.sched_setaffinity(pid, {cores.others} if cores.others is not None else os.sched_getaffinity(0))
+            loaded = under_load(site, cores, made, rounds=given.rounds, seconds=given.seconds)
         with served(big(world, given.requests, _new(made / "big"))) as site:
             painted = {"requests": given.requests, **first_paint(site)}
     found = {
