@@ -37,6 +37,7 @@ from performance.server import upstream
 from performance.texts import texts
 from performance.wire import write_requests
 
+from router_gateway.ledger.budgets import Budgets
 from router_gateway.ledger.engine import migrate, open_engine
 from router_gateway.ledger.keys import Keys
 
@@ -173,6 +174,11 @@ def before(world: World, port: int, folder: Path) -> World:
     for endpoint in settings["endpoints"]:
         endpoint["base_url"] = f"http://127.0.0.1:{port}/v1"
     (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
+    engine = open_engine(f"sqlite:///{folder}/state/ledger.db")
+    budgets = Budgets(engine)
+    for state in budgets.states(datetime.now(UTC)):  # they are sized for a few calls
+        budgets.remove(state.budget.scope, state.budget.subject, state.budget.period)
+    engine.dispose()
     return World.read(folder)
 
 

@@ -76,7 +76,7 @@ def browser() -> Iterator[object]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
 
@@ -90,7 +90,7 @@ def stranger(site: Site, browser: object) -> Iterator[Tab]:
 
 @pytest.fixture
 def tab(site: Site, browser: object) -> Iterator[Tab]:
-    """A tab of somebody who has signed in with the admin key. What the console complains of fails the test."""
+    """An empty tab of somebody who has signed in with the admin key. What the console complains of fails the test."""
     with Tab.open(site, browser) as tab:
-        tab.sign_in(site.world.admin_key)
+        tab.admit(site.world.admin_key)
         yield tab

@@ -26,7 +26,7 @@ def viewer(site, browser):
     """A tab of somebody whose key only reads."""
     made = site.api("POST", "/keys", {"name": "onlooker", "role": "viewer"}).json()
     with Tab.open(site, browser) as tab:
-        tab.sign_in(made["secret"])
+        tab.admit(made["secret"])
         yield tab
     site.api("DELETE", f"/keys/{made['id']}")
 

@@ -58,6 +58,7 @@ def test_a_key_opens_the_pages_and_never_reaches_the_browser(stranger: Tab, site
 
 
 def test_a_page_that_stays_open_ends_with_the_session(tab: Tab, site):
+    tab.goto("/")
     other = tab.context.new_page()
     other.goto(site.url + "/")
     other.get_by_role("button", name="Sign out").click()
