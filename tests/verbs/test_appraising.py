@@ -1,13 +1,10 @@
 """The verb `report judges`, on an installation whose ledger holds what judges and labels said."""
 
 import json
-import os
-import sys
 from datetime import UTC, datetime
 
 import pytest
 
-from router_gateway import cli
 from router_gateway.core.ids import uuid7
 from router_gateway.core.judgement import Judgement
 from router_gateway.core.types import Attempt, Decision, Feedback, Query
@@ -15,36 +12,6 @@ from router_gateway.ledger.engine import migrate
 from router_gateway.ledger.ledger import Ledger
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-CONFIG = """
-state_dir: {state}
-embedder: {{kind: hashing}}
-default_endpoint: small
-endpoints:
-  - {{name: small, model: m-small, base_url: "http://127.0.0.1:9/v1", context_tokens_max: 8000,
-     price_input_usd_per_mtok: 0.1, price_output_usd_per_mtok: 0.4}}
-"""
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """`run(*arguments)`: (exit code, stdout, stderr) of the console script."""
-    for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def fill(directory):
@@ -81,25 +48,25 @@ def fill(directory):
     assert ledger.close()
 
 
-def test_an_empty_ledger_says_so(run):
-    code, out, _ = run("report", "judges")
+def test_an_empty_ledger_says_so(command):
+    code, out, _ = command("report", "judges")
     assert code == 0
     assert "nothing" not in out
     assert "has said anything yet" in out
 
 
-def test_tables_tell_quality_differences_and_bias(run, tmp_path):
+def test_tables_tell_quality_differences_and_bias(command, tmp_path):
     fill(tmp_path)
-    code, out, _ = run("report", "judges")
+    code, out, _ = command("report", "judges")
     assert code == 0
     for told in ("Mean quality", "prediction-powered", "Differences, by both", "Judges: score less truth", "of large"):
         assert told in out
     assert "(n=12 + 8)" in out
 
 
-def test_json_holds_every_figure(run, tmp_path):
+def test_json_holds_every_figure(command, tmp_path):
     fill(tmp_path)
-    code, out, _ = run("report", "judges", "--json")
+    code, out, _ = command("report", "judges", "--json")
     assert code == 0
     told = json.loads(out)
     [judge] = told["judges"]
@@ -109,5 +76,5 @@ def test_json_holds_every_figure(run, tmp_path):
     assert large["judged"]["value"] == 1.0
     assert large["powered"]["value"] == pytest.approx(1 / 3)
     assert large["powered"]["power"] == 0.0  # it says the same of every answer
-    _, out, _ = run("report", "judges", "--json", "--since", "2027-01-01")
+    _, out, _ = command("report", "judges", "--json", "--since", "2027-01-01")
     assert json.loads(out)["endpoints"] == []

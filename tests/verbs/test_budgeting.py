@@ -1,58 +1,23 @@
 """The verbs of budgets, on a small installation of its own."""
 
-import os
-import sys
-
 import pytest
 
-from router_gateway import cli
 from router_gateway.core.errors import RequestError
 from router_gateway.verbs.budgeting import parse_usd
 
-CONFIG = """
-state_dir: {state}
-embedder: {{kind: hashing}}
-default_endpoint: small
-endpoints:
-  - {{name: small, model: m-small, base_url: "http://127.0.0.1:9/v1", context_tokens_max: 8000,
-     price_input_usd_per_mtok: 0.1, price_output_usd_per_mtok: 0.4}}
-"""
 
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """`run(*arguments)`: (exit code, stdout, stderr) of the console script."""
-    for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def test_budgets_are_set_listed_changed_and_removed(run):
-    key = run("keys", "create", "ci")[1].strip()
-    assert run("budgets", "set", "25", "--per", "day") == (0, "gateway, per day: 25.000000 USD\n", "")
-    assert run("budgets", "set", "$0.5", "--per", "hour", "--tenant", "acme")[0] == 0
-    assert run("budgets", "set", "3 USD", "--per", "month", "--key", key[:11])[0] == 0
-    assert run("budgets", "set", "30", "--per", "day")[0] == 0
-    listed = run("budgets", "list")[1]
+def test_budgets_are_set_listed_changed_and_removed(command):
+    key = command("keys", "create", "ci")[1].strip()
+    assert command("budgets", "set", "25", "--per", "day") == (0, "gateway, per day: 25.000000 USD\n", "")
+    assert command("budgets", "set", "$0.5", "--per", "hour", "--tenant", "acme")[0] == 0
+    assert command("budgets", "set", "3 USD", "--per", "month", "--key", key[:11])[0] == 0
+    assert command("budgets", "set", "30", "--per", "day")[0] == 0
+    listed = command("budgets", "list")[1]
     for words in ("gateway, per day", "30.000000", "tenant acme, per hour", "0.500000", "per month", "100 %"):
         assert words in listed
     assert "25.000000" not in listed
-    assert run("budgets", "remove", "--per", "hour", "--tenant", "acme")[:2] == (0, "removed\n")
-    assert "acme" not in run("budgets", "list")[1]
+    assert command("budgets", "remove", "--per", "hour", "--tenant", "acme")[:2] == (0, "removed\n")
+    assert "acme" not in command("budgets", "list")[1]
 
 
 @pytest.mark.parametrize(
@@ -65,8 +30,8 @@ def test_budgets_are_set_listed_changed_and_removed(run):
         (("remove", "--per", "day"), "no budget of gateway per day"),
     ],
 )
-def test_mistakes_are_named(run, arguments, told):
-    code, _, errors = run("budgets", *arguments)
+def test_mistakes_are_named(command, arguments, told):
+    code, _, errors = command("budgets", *arguments)
     assert code == 1
     assert told in errors
 

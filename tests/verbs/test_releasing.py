@@ -1,39 +1,20 @@
 """The verbs of candidates, on a small installation of its own."""
 
 import json
-import os
-import sys
+from functools import partial
 
 import pytest
 
-from router_gateway import cli
 from router_gateway.core.errors import RequestError
 from router_gateway.learning.snapshots import Snapshots
 from router_gateway.verbs.releasing import _margin
 from tests.e2e import world
-from tests.verbs.test_budgeting import CONFIG
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """`run(*arguments)`: (exit code, stdout, stderr) of the console script."""
-    for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "250")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", "lifecycle", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
+def run(command):
+    """`run(*arguments)`: what `router-gateway lifecycle` did."""
+    return partial(command, "lifecycle")
 
 
 def test_a_candidate_goes_all_the_way_by_hand(run):
