@@ -83,13 +83,22 @@ def worker(
     index: int = 0,
     counts: Path = Path("."),
     replay_url: str | None = None,
+    announces: bool = False,
     dashboard: str | None = None,
 ) -> None:
     """Answer on an inherited socket beside other workers; `serve` starts these."""
     from router_gateway.verbs.serving import serve_worker
     from router_gateway.verbs.workers import Worker
 
-    own = Worker(fd=fd, ready_fd=ready_fd, index=index, counts=counts, replay_url=replay_url, dashboard=dashboard)
+    own = Worker(
+        fd=fd,
+        ready_fd=ready_fd,
+        index=index,
+        counts=counts,
+        replay_url=replay_url,
+        announces=announces,
+        dashboard=dashboard,
+    )
     serve_worker(_load(config, demo), own, progress=_progress)
 
 

@@ -56,8 +56,8 @@ class Siblings:
                 self.leave()
             except FileNotFoundError:
                 return  # the folder goes when all end
-            except OSError as error:
-                log.warning("metrics of worker %d: %s", self._index, error)
+            except Exception:  # what cannot be read or written now can be in a second
+                log.exception("metrics of worker %d were not left", self._index)
 
     def _parts(self) -> Iterator[tuple[str | None, bytes]]:
         """(worker, exposition) of each; None of what dead workers counted."""

@@ -1,4 +1,6 @@
-"""Names for processes that another process can check: a holder of shared work that was killed is known to be gone.
+"""A process that ends with its parent, and names for processes that another one can check.
+
+By its name, a holder of shared work that was killed is known to be gone.
 
 A number alone is not enough, since numbers are given again. With the kernel's boot, the namespaces in which number and
 clock count, and the instant at which the process began, a name is never given twice.
@@ -7,10 +9,27 @@ clock count, and the instant at which the process began, a name is never given t
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 
 _PROC = Path("/proc")
 _SEPARATOR = "/"
+
+
+_STDIN = 0
+
+
+def end_with_parent() -> None:
+    """Send ourselves SIGTERM when standard input ends: the parent holds its other side, and is gone, killed or not."""
+
+    def wait() -> None:
+        # not sys.stdin: the interpreter could not take its lock from this thread when it ends for another reason
+        while os.read(_STDIN, 4096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
 
 
 def process_name() -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import sys
-import threading
 from collections.abc import Callable
 
 import uvicorn
 
+from router_gateway.core.process import end_with_parent
 from router_gateway.dashboard.app import create_app
 from router_gateway.dashboard.oidc import Settings
 
@@ -35,7 +33,7 @@ def run(
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.nice(_NICE)
     if beside:
-        _end_with_parent()
+        end_with_parent()
     server = _Server(
         uvicorn.Config(
             create_app(gateway, port=listener.getsockname()[1], oidc=oidc),
@@ -59,11 +57,3 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self._ready is not None and self.started:
             self._ready()
-
-
-def _end_with_parent() -> None:
-    def wait() -> None:
-        sys.stdin.buffer.read()  # ends when the parent, which holds the other side, is gone
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True, name="parent-watch").start()

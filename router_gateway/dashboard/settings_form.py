@@ -28,7 +28,11 @@ _RULES = {
     "inverse_gap": "inverse_gap: others by how close they come",
 }
 _OF_RULE = {"epsilon_greedy": "epsilon", "inverse_gap": "gamma"}
-_DEFAULTS = {"epsilon_greedy": "0.05", "inverse_gap": "200"}
+_NUMBERS = {
+    "epsilon": ("0.05", "Of the rule: the share of requests that any endpoint may get."),
+    "gamma": ("200", "Of the rule: how sharply gaps count."),
+}
+"""What a rule's number is when the rule is new here, and what it is."""
 
 
 async def change(view: View) -> None:
@@ -43,12 +47,7 @@ async def change(view: View) -> None:
         if not changes:
             raise Refused("Nothing is changed yet.")
         body = {"changes": changes, "note": given["note"] or "", "base": base}
-        try:
-            return await admin.send("POST", "/settings", body)
-        except Refused as trouble:
-            if (trouble.param or "").endswith((".gamma", ".epsilon")):
-                trouble.param = "number"
-            raise
+        return await admin.send("POST", "/settings", body)
 
     await ask(
         view,
@@ -94,7 +93,8 @@ def changed(now: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     wanted: dict[str, Any] = {name: _number(given[name]) for name in ("worth_usd", "optimism")}
     rule = {"name": given["rule"]}
     if given["rule"] in _OF_RULE:
-        rule[_OF_RULE[given["rule"]]] = _number(given["number"])
+        own = _OF_RULE[given["rule"]]
+        rule[own] = _number(given[own])
     novelty = str(given["novelty_stddev_max"] or "").strip()
     wanted |= {"rule": rule, "guard": {"z": _number(given["z"]), "novelty_stddev_max": _number(novelty or None)}}
     known = {name: now[name] for name in wanted}
@@ -105,14 +105,14 @@ def changed(now: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fields(now: Mapping[str, Any]) -> Fields:
     rule, guard, pacing = now["rule"], now["guard"], now.get("pacing")
-    number = rule.get(_OF_RULE.get(rule["name"], ""), "")
     fields: dict[str, Any] = {
         "worth_usd": _input("worth_usd, USD", now["worth_usd"], WORDS["worth_usd"]),
         "optimism": _input("optimism", now["optimism"], WORDS["optimism"]),
     }
     fields["rule"] = ui.select(_RULES, label="rule", value=rule["name"], validation=_fine).props("outlined dense")
     fields["rule"]._props["hint"] = WORDS["rule"]
-    fields["number"] = _input("epsilon or gamma", number, "Of the rule: a share of 1, or how sharply gaps count.")
+    for own, (default, about) in _NUMBERS.items():
+        fields[own] = _input(own, rule.get(own, default), about)
     fields["z"] = _input("guard: z", guard["z"], "Standard errors that a gain must exceed.")
     novelty = guard["novelty_stddev_max"]
     fields["novelty_stddev_max"] = _input("guard: novelty", novelty, "Doubt beyond which the default serves, if any.")
@@ -122,13 +122,11 @@ def _fields(now: Mapping[str, Any]) -> Fields:
     fields["note"]._props["hint"] = "For history and trail."
 
     def fits_rule() -> None:
-        named = fields["rule"].value
-        fields["number"].set_visibility(named in _OF_RULE)
-        if named != rule["name"]:
-            fields["number"].value = _DEFAULTS.get(named, "")
+        for own in _NUMBERS:
+            fields[own].set_visibility(_OF_RULE.get(fields["rule"].value) == own)
 
     fields["rule"].on_value_change(fits_rule)
-    fields["number"].set_visibility(rule["name"] in _OF_RULE)
+    fits_rule()
     return fields
 
 

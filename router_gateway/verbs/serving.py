@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import uvicorn
 from router_gateway.brain import Progress
 from router_gateway.config import Config
 from router_gateway.core.errors import ConfigError
+from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.verbs import workers
 from router_gateway.verbs.showing import dashboard_process
@@ -59,14 +59,14 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
 def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
     """Answer on the inherited socket beside other workers until the parent is gone or says so."""
     _take_signals()
-    _end_with_parent()
+    end_with_parent()
     listener = socket.socket(fileno=worker.fd)
     _serve(
         config,
         listener,
         replay_url=worker.replay_url,
         progress=progress,
-        announces=worker.index == 0,
+        announces=worker.announces,
         worker=worker,
         dashboard=worker.dashboard,
     )
@@ -127,7 +127,7 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
     """Serve recorded outcomes on the inherited socket `fd` until the parent is gone."""
     if fd < 0:
         raise ConfigError(["replay: --fd is missing; `router-gateway serve` starts this"])
-    _end_with_parent()
+    end_with_parent()
     server = uvicorn.Server(
         uvicorn.Config(replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False)
     )
@@ -212,14 +212,6 @@ def _wait_for_replay(url: str) -> None:
         raise ConfigError(["replay: the replay server did not start"]) from None
 
 
-def _end_with_parent() -> None:
-    def wait() -> None:
-        sys.stdin.buffer.read()  # ends when the parent, which holds the other side, is gone
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True, name="parent-watch").start()
-
-
 def _first_key(config: Config, built: Built) -> str | None:
     """The API key of a first start, or None when keys exist and this one cannot be shown again.
 
@@ -285,7 +277,10 @@ def _announce(config: Config, base_url: str, key: str | None, pages: list[str]) 
         "",
         "Ctrl-C stops everything.",
     ]
-    print("\n".join(lines), flush=True)
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # whoever started us reads no more; what is left in the buffer must not fail our end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _settle_garbage_collector() -> None:

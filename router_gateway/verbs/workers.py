@@ -36,7 +36,8 @@ _STEADY_S = 60.0
 class Worker:
     """What a worker inherits: the socket, whom to tell when it answers, and the folder where all keep their metrics.
 
-    `dashboard` is the address of the one that runs beside, for the first worker to announce.
+    announces : whether it is the one that prints how to use the gateway
+    dashboard : the address of the dashboard that runs beside, for that one to print
     """
 
     fd: int
@@ -44,6 +45,7 @@ class Worker:
     index: int
     counts: Path
     replay_url: str | None
+    announces: bool = False
     dashboard: str | None = None
 
     def say_ready(self) -> None:
@@ -103,6 +105,7 @@ class _Seat:
         self._forget_ready()
         self._ready, theirs = os.pipe()
         own = [*self.command, "--index", str(self.index), "--ready-fd", str(theirs)]
+        own += ["--announces"] if self.index == 0 and self.process is None else []  # once, not whenever one dies
         try:
             # a session of its own: Ctrl-C reaches us alone, and we end the workers in order
             self.process = subprocess.Popen(

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,20 @@ from router_gateway.core.process import is_gone, process_name
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process began")
 
 SAYS_ITS_NAME = "from router_gateway.core.process import process_name; print(process_name())"
+
+
+ENDS_WITH_ITS_PARENT = """
+import signal, sys, time
+from router_gateway.core.process import end_with_parent
+end_with_parent()
+print("up", flush=True)
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def one_with_a_parent(lives_s: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-c", ENDS_WITH_ITS_PARENT, str(lives_s)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def of_one_that_ended() -> str:
@@ -46,3 +61,18 @@ def test_the_first_process_is_there_whoever_looks() -> None:
     place = process_name().rsplit("/", 2)[0]
     begun = Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]
     assert not is_gone(f"{place}/1/{begun}")
+
+
+def test_it_ends_with_its_parent() -> None:
+    with one_with_a_parent(lives_s=600) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout.readline() == b"up\n"
+        child.stdin.close()
+        assert child.wait(60) == -signal.SIGTERM
+
+
+def test_it_may_end_before_its_parent() -> None:
+    with one_with_a_parent(lives_s=0) as child:
+        assert child.stderr is not None
+        assert (child.wait(60), child.stderr.read()) == (0, b"")

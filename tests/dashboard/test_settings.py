@@ -84,11 +84,11 @@ def test_a_rule_is_chosen_with_its_number_and_a_wrong_one_is_said_at_the_field(t
     page.get_by_role("button", name="Change settings").click()
     page.get_by_role("combobox", name="rule").click()
     page.get_by_role("option", name=re.compile("^epsilon_greedy")).click()
-    field(page, "epsilon or gamma").fill("1.5")
+    field(page, "epsilon").fill("1.5")
     page.get_by_role("button", name="Save").click()
     page.get_by_text(re.compile("less than or equal to 1")).wait_for()
     assert site.api("GET", "/settings").json()["saved"]["state"] == {}
-    field(page, "epsilon or gamma").fill("0.1")
+    field(page, "epsilon").fill("0.1")
     page.get_by_role("button", name="Save").click()
     cell(tab, "rule").filter(has_text="epsilon_greedy epsilon=0.1").wait_for()
     assert site.api("GET", "/settings").json()["saved"]["state"] == {"rule": {"name": "epsilon_greedy", "epsilon": 0.1}}

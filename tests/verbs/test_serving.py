@@ -4,7 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import httpx
@@ -16,6 +19,7 @@ from starlette.routing import Route
 
 from router_gateway.core.errors import ConfigError
 from router_gateway.verbs.serving import _listening, _Server
+from tests.verbs.conftest import CONFIG
 
 
 def server_of(app, announce, stopping=lambda: None):
@@ -83,3 +87,32 @@ def test_a_port_that_is_taken_is_named_before_anything_slow_starts():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=str(port)), _listening("127.0.0.1", port):
             pass
+
+
+def test_it_serves_on_and_ends_well_when_nobody_reads_what_it_prints(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "gateway.yaml").write_text(f"{CONFIG.format(state=tmp_path / 'state')}server: {{port: {port}}}\n")
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-P", "-m", "router_gateway.cli", "serve"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=writes, stderr=subprocess.PIPE
+    ) as served:
+        os.close(writes)
+        deadline_s = time.monotonic() + 120
+        while not answers(f"http://127.0.0.1:{port}/health/live"):
+            assert served.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        served.send_signal(signal.SIGINT)
+        assert served.wait(60) == 0
+        assert b"Broken pipe" not in served.stderr.read()
+
+
+def answers(url):
+    try:
+        return httpx.get(url, trust_env=False, timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
