@@ -14,6 +14,7 @@ import typer
 
 from router_gateway.core.errors import GatewayError
 from router_gateway.verbs import (
+    admitting,
     auditing,
     budgeting,
     evaluating,
@@ -38,8 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
-app.add_typer(keys_app, name="keys")
 ledger_app = typer.Typer(help="The ledger's rows: export, prune, forget.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
 
@@ -215,58 +214,6 @@ def export_ledger(
     typer.echo(f"{rows:,} rows written to {out}")
 
 
-@keys_app.command("create")
-def create_key(
-    name: str,
-    tenant: Annotated[str, typer.Option(help="Whose spend and decisions these are.")] = "default",
-    allow: Annotated[list[str] | None, typer.Option(help="Glob over endpoint names; repeatable. Default: all.")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="The key also opens the admin API.")] = False,
-    viewer: Annotated[bool, typer.Option("--viewer", help="The key also reads the admin API, and no more.")] = False,
-    config: ConfigOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Make an API key and print it: this once, only its hash is stored."""
-    from router_gateway.opening import open_keys
-
-    with open_keys(_load(config, demo)) as keys:
-        typer.echo(keys.create(name, tenant=tenant, allows=tuple(allow or ()), admin=admin, viewer=viewer))
-
-
-@keys_app.command("list")
-def list_keys(config: ConfigOption = None, demo: DemoOption = False) -> None:
-    """List the keys that are valid now."""
-    from rich.console import Console
-
-    from router_gateway.opening import open_keys
-
-    with open_keys(_load(config, demo)) as keys:
-        rows = [
-            [
-                key.prefix + "…",
-                key.name + ("" if key.role == "user" else f" ({key.role})"),
-                key.tenant,
-                ", ".join(key.allows) or "all",
-                f"{key.created_at:%Y-%m-%d %H:%M}",
-            ]
-            for key in keys.list()
-        ]
-    Console().print(_table("API keys", ["key", "name", "tenant", "may use", "created (UTC)"], rows))
-
-
-@keys_app.command("revoke")
-def revoke_key(
-    prefix: Annotated[str, typer.Argument(help="The key's id or prefix, as `keys list` shows it.")],
-    config: ConfigOption = None,
-    demo: DemoOption = False,
-) -> None:
-    """Revoke a key; running gateways notice within seconds."""
-    from router_gateway.opening import open_keys
-
-    with open_keys(_load(config, demo)) as keys:
-        keys.revoke(prefix.removesuffix("…"))
-    typer.echo("revoked")
-
-
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -344,6 +291,7 @@ app.command("evaluate")(evaluating.command(_progress))
 app.command("tune")(tuning.command(_progress))
 app.command("learn")(teaching.command(_progress, _source))
 app.command("onboard")(onboarding.command(_progress, _source))
+app.add_typer(admitting.verbs(_source), name="keys")
 app.add_typer(budgeting.verbs(_source), name="budgets")
 app.add_typer(releasing.verbs(_source, _progress), name="lifecycle")
 app.add_typer(reporting.verbs(_source), name="report")
