@@ -12,6 +12,7 @@ from router_gateway.core.types import Floats, Ints
 
 ROWS_MAX = 4_000
 """More rows than this are thinned out evenly: splits need no more, and fitting must not grow with the ledger."""
+_FEW = 16  # queries: of more, those that have arrived are not followed any further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,21 +34,27 @@ class Trees:
     leaf: Ints
 
     @classmethod
-    def grown(cls, features: Floats, target: Floats, *, trees: int, leaf_min: int, share: float, seed: int) -> Self:
+    def grown(
+        cls, features: Floats, target: Floats, *, trees: int, leaf_min: int, share: float, seed: int
+    ) -> tuple[Self, Ints]:
         """From features (R, F) and targets (R, C): each split the best of `share` of the features at random thresholds.
 
-        Every leaf has at least `leaf_min` rows. Geurts et al., 2006, "Extremely randomized trees".
+        Every leaf has at least `leaf_min` rows. Also what `reached` says of the features, which scikit-learn finds in
+        a tenth of the time. Geurts et al., 2006, "Extremely randomized trees".
         """
         from sklearn.ensemble import ExtraTreesRegressor  # only fitting needs it
 
         if len(features) < 2 * leaf_min or not target.size:
-            return cls._joined([(np.array([-2]), np.zeros(1), np.array([-1]), np.array([-1]))])
+            bare = cls._joined([(np.array([-2]), np.zeros(1), np.array([-1]), np.array([-1]))])
+            return bare, np.zeros((len(features), 1), dtype=np.int64)
         some = np.linspace(0, len(features) - 1, min(len(features), ROWS_MAX)).round().astype(np.int64)
         forest = ExtraTreesRegressor(trees, min_samples_leaf=leaf_min, max_features=share, random_state=seed)
         with threadpool_limits(limits=1):
             forest.fit(features[some], target[some])
+            node = forest.apply(features)
         found = [tree.tree_ for tree in forest.estimators_]
-        return cls._joined([(t.feature, t.threshold, t.children_left, t.children_right) for t in found])
+        joined = cls._joined([(t.feature, t.threshold, t.children_left, t.children_right) for t in found])
+        return joined, joined.leaf.take(node + joined.root).astype(np.int64)
 
     @classmethod
     def _joined(cls, trees: list[tuple[Ints, Floats, Ints, Ints]]) -> Self:
@@ -89,9 +96,17 @@ class Trees:
         single = np.ascontiguousarray(features, dtype=np.float32).ravel()  # as when the trees were grown
         first = np.repeat(np.arange(count) * width, len(self))
         at = np.tile(self.root, count)
+        place: Ints | slice = slice(None)  # of what has not reached its leaf yet
+        ended = at
         while True:
             above = single.take(first + self.feature.take(at)) > self.threshold.take(at)
             down = np.where(above, self.above.take(at), self.below.take(at))
-            if (down == at).all():
-                return self.leaf.take(at).astype(np.int64).reshape(count, len(self))
+            moved = down != at
+            if not moved.any():
+                ended[place] = at
+                return self.leaf.take(ended).astype(np.int64).reshape(count, len(self))
             at = down
+            if count > _FEW and 2 * np.count_nonzero(moved) < len(at):
+                ended[place] = at
+                place = np.arange(len(ended))[place][moved]
+                at, first = at[moved], first[moved]

@@ -79,7 +79,7 @@ class Forest:
     def _learned(self, experience: Experience, reader: _Reader) -> Self:
         seen = np.unique(experience.query)
         features = reader.read(experience.queries.take(seen), alone=False)
-        trees = Trees.grown(
+        trees, reached = Trees.grown(
             features,
             _targets(experience.table()[0][seen], self.targets),
             trees=self.trees,
@@ -87,7 +87,6 @@ class Forest:
             share=self.share,
             seed=self.seed,
         )
-        reached = trees.reached(features)
         empty = _Cells(
             endpoints=experience.endpoints,
             space=experience.queries.space,
@@ -253,10 +252,15 @@ def _apart(reached: Ints, leaves: int) -> float:
     """The r of `Forest`, from the leaves (R, T) that known queries reach."""
     if not len(reached):
         return 1.0
-    size = np.bincount(reached.ravel(), minlength=leaves)[reached]
+    size = np.bincount(reached.ravel(), minlength=leaves)
+    members = np.argsort(reached.ravel(), kind="stable") // reached.shape[1]  # of the first leaf, of the second, …
+    first = np.cumsum(size) - size
     total, single = 0.0, 0.0
     for row in np.linspace(0, len(reached) - 1, min(len(reached), _SHARED_ROWS)).round().astype(np.int64):
-        weight = ((reached == reached[row]) / size[row]).mean(axis=1)
+        own = reached[row]
+        beside = size[own]
+        place = np.repeat(first[own] - (np.cumsum(beside) - beside), beside) + np.arange(beside.sum())
+        weight = np.bincount(members[place], weights=np.repeat(1.0 / beside, beside)) / len(own)
         total += float((weight**2).sum())
-        single += float((1.0 / size[row]).mean())
+        single += float((1.0 / beside).mean())
     return total / single

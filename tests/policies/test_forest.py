@@ -62,10 +62,12 @@ def test_a_tree_is_read_as_it_was_grown():
     rng = np.random.default_rng(0)
     features, target = rng.normal(size=(300, 5)).astype(np.float32), rng.normal(size=(300, 2))
     asked = rng.normal(size=(50, 5)).astype(np.float32)
-    trees = Trees.grown(features, target, trees=7, leaf_min=4, share=0.5, seed=3)
+    trees, reached = Trees.grown(features, target, trees=7, leaf_min=4, share=0.5, seed=3)
     forest = ExtraTreesRegressor(7, min_samples_leaf=4, max_features=0.5, random_state=3).fit(features, target)
     for own, theirs in zip(trees.reached(asked).T, forest.apply(asked).T, strict=True):
         assert len(set(zip(own.tolist(), theirs.tolist(), strict=True))) == len(set(own.tolist())) == len(set(theirs))
+    np.testing.assert_array_equal(trees.reached(features), reached)
+    np.testing.assert_array_equal(np.concatenate([trees.reached(each[None]) for each in asked]), trees.reached(asked))
     assert trees.leaves == trees.first[-1]
     assert ((trees.reached(asked) >= trees.first[:-1]) & (trees.reached(asked) < trees.first[1:])).all()
 
