@@ -78,7 +78,7 @@ def signed_in(browser: Browser, site: Served, **options: Any) -> Page:
     """A tab of an admin; `options` are of the browser's context."""
     page = browser.new_context(**options).new_page()
     page.goto(site.dashboard + "/login", timeout=60_000)
-    page.get_by_label("Admin key").fill(site.world.admin_key)
+    page.get_by_label("Admin or viewer key").fill(site.world.admin_key)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_selector("#main", timeout=60_000)
     return page

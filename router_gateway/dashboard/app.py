@@ -53,6 +53,7 @@ def create_app(gateway: str, *, port: int, oidc: Settings | None = None) -> Star
         client=lambda key: AdminClient(http=http, key=key, cache=cache),
         cookie=cookie,
         styles=_asset("theme.css"),
+        gateway=gateway,
         secure=oidc is not None and oidc.url.startswith("https://"),
         provider=oidc is not None,
     )

@@ -91,9 +91,9 @@ class Guard:
 
 
 class _Pages:
-    """Gives NiceGUI's inline scripts their nonce, and the page its theme, before it is sent.
+    """Gives a page's inline scripts their nonce, and the page its theme, before it is sent.
 
-    The page is NiceGUI's template with what it escapes: no `<` in it comes from data.
+    A page is NiceGUI's template with what it escapes, or the form of login.py: no `<` in it comes from data.
     """
 
     def __init__(self, send: Send, nonce: str, theme: str) -> None:
@@ -103,7 +103,7 @@ class _Pages:
         self._body = bytearray()
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and "x-nicegui-content" in MutableHeaders(scope=message):
+        if message["type"] == "http.response.start" and _is_html(message):
             self._held = message
         elif self._held is None:
             await self._send(message)
@@ -119,6 +119,10 @@ class _Pages:
         MutableHeaders(scope=start)["content-length"] = str(len(body))
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _is_html(start: Message) -> bool:
+    return MutableHeaders(scope=start).get("content-type", "").startswith("text/html")
 
 
 def _with_headers(send: Send, policy: str) -> Send:

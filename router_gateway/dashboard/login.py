@@ -25,6 +25,7 @@ _KEY_CHARS_MAX = 512
 class Door:
     """What signing in needs. `client` makes an AdminClient of a key; `styles` is the style sheet's URL.
 
+    gateway : base URL of the gateway whose dashboard this is, for a person to read
     secure : browsers have this over TLS, whatever lies between; provider : there is an identity provider as well
     """
 
@@ -33,6 +34,7 @@ class Door:
     client: Callable[[str], AdminClient]
     cookie: str
     styles: str
+    gateway: str
     secure: bool = False
     provider: bool = False
 
@@ -98,7 +100,9 @@ class Door:
     def page(self, back: str, said: str = "", *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         alert = f'<p class="rg-login-alert" role="alert">{escape(said)}</p>' if said else ""
         provider = _PROVIDER.format(back=quote(back, safe="")) if self.provider else ""
-        page = _FORM.format(styles=escape(self.styles), back=escape(back), alert=alert, provider=provider)
+        page = _FORM.format(
+            styles=escape(self.styles), gateway=escape(self.gateway), back=escape(back), alert=alert, provider=provider
+        )
         return HTMLResponse(page, status, headers=headers)
 
 
@@ -115,16 +119,20 @@ _FORM = """<!doctype html>
 <main>
 <form method="post" action="/login" class="rg-login-card">
 <p class="rg-brand"><img src="/assets/icon.svg" alt="" width="28" height="28"> Router Gateway</p>
+<div>
 <h1>Sign in</h1>
+<p class="rg-dim">to the gateway at {gateway}</p>
+</div>
 {alert}
 {provider}
-<label for="key">Admin key</label>
+<label for="key">Admin or viewer key</label>
 <input id="key" name="key" type="password" autocomplete="current-password" required autofocus spellcheck="false"
   placeholder="rg-…">
 <input type="hidden" name="next" value="{back}">
 <button type="submit" class="rg-button rg-primary">Sign in</button>
 <p class="rg-dim">No key yet? On the gateway's machine:<br>
-<code>router-gateway keys create NAME --admin</code></p>
+<code>router-gateway keys create NAME --admin</code><br>
+(<code>--viewer</code> for one that only reads)</p>
 </form>
 </main>
 </body>

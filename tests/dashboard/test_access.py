@@ -153,7 +153,7 @@ def test_a_session_ends_with_its_key(site, browser):
     with closing(browser.new_context()) as context:
         page = context.new_page()
         page.goto(site.url + "/login")
-        page.get_by_label("Admin key").fill(made["secret"])
+        page.get_by_label("Admin or viewer key").fill(made["secret"])
         page.get_by_role("button", name="Sign in", exact=True).click()
         page.wait_for_selector("#main")
         site.api("DELETE", f"/keys/{made['id']}")

@@ -119,6 +119,9 @@ def test_the_theme_is_kept(tab: Tab):
     tab.goto("/")
     assert page.evaluate(back) == dark
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Admin or viewer key").wait_for()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
 def test_on_a_phone_the_navigation_is_a_drawer(tab: Tab):

@@ -194,7 +194,7 @@ def test_the_form_offers_both_ways_to_everybody(organisation, browser):
     with Tab.open(organisation.site, browser) as tab:
         tab.page.goto(organisation.site.url + "/login?next=/access%22%3E%3Cimg%20src=x%20onerror=window.__pwned=1%3E")
         tab.page.get_by_role("link", name="Sign in with your organisation").wait_for()
-        assert tab.page.get_by_label("Admin key").is_visible()
+        assert tab.page.get_by_label("Admin or viewer key").is_visible()
         tab.assert_accessible()
         tab.assert_fits()
         tab.assert_inert()

@@ -53,7 +53,7 @@ def _page(view: View, policies: list[str], pool: list[str], usual: str) -> None:
         prompt._props["maxlength"] = _PROMPT_CHARS_MAX
         with ui.element("div").classes("rg-form"):
             policy = ui.select(policies, label="Policy", value=usual).props("outlined dense")
-            worth = ui.number("Worth of a perfect answer, USD", placeholder="as configured", min=1e-9, max=1e9)
+            worth = ui.number("Worth of a perfect answer, USD", placeholder="as configured")
             worth.props("outlined dense stack-label")
         fields = _Fields(prompt=prompt, policy=policy, worth=worth)
         may, told = view.role != "viewer", "Decide, without calling anybody"

@@ -39,9 +39,9 @@ class Again:
     def _form(self, names: dict[str, str]) -> Callable[[dict[str, str]], None]:
         with ui.element("div").classes("rg-form"):
             policy = ui.select(names, label="Policy", value="").props("outlined dense stack-label")
-            worth = ui.number("Worth of a perfect answer, USD", placeholder="as it was", min=1e-9, max=1e9)
+            worth = ui.number("Worth of a perfect answer, USD", placeholder="as it was")
             rule = ui.select(_RULES, label="Rule", value="").props("outlined dense stack-label")
-            guard = ui.number("Guard, z", placeholder="as it serves", min=0, max=10)
+            guard = ui.number("Guard, z", placeholder="as it serves")
             for field in (worth, guard):
                 field.props("outlined dense stack-label")
         self._fields = {"policy": policy, "worth_usd": worth, "rule": rule, "guard": guard}
