@@ -41,7 +41,7 @@ run: $(VENV)/.installed ## Start the gateway and its dashboard: gateway.yaml if 
 	@exec $(BIN)/router-gateway serve --dashboard $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
 test: $(VENV)/.installed ## Run all tests (PostgreSQL tests skip, and say so, where there is no server)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed ## ruff and the import contracts
 	@$(BIN)/ruff check .

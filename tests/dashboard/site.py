@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from tests.e2e.process import PROGRAM, GatewayProcess
+from tests.loopback import http
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
 _START_S_MAX = 120.0
@@ -114,13 +115,12 @@ class Site:
         self, method: str, path: str, body: Any = None, *, key: str | None = None, timeout_s: float = 30
     ) -> httpx.Response:
         """The admin API with the admin's key: what a page did, `GET /admin/api{path}` says."""
-        return httpx.request(
+        return http.request(
             method,
             self.gateway.base_url.removesuffix("/v1") + "/admin/api" + path,
             json=body,
             headers={"authorization": f"Bearer {key or self.world.admin_key}"},
             timeout=timeout_s,
-            trust_env=False,
         )
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -4,12 +4,12 @@ import concurrent.futures
 import json
 import subprocess
 
-import httpx
 import numpy as np
 import pytest
 
 from tests.e2e import process, world
 from tests.e2e.test_lifecycle import HASHING, ask
+from tests.loopback import http
 
 ROUNDS = 6  # a third of half of the answers are of one endpoint: twice as many as an estimate asks for
 
@@ -49,7 +49,7 @@ def test_an_explored_ledger_is_audited_by_the_installed_program(tmp_path, ledger
         verdict = "good" if np.random.default_rng(number).random() < scores(each)[model] else "bad"
         body, headers = {"decision_id": decision, "verdict": verdict}, {"authorization": f"Bearer {gateway.key}"}
         url = f"{gateway.base_url}/feedback"
-        assert httpx.post(url, json=body, headers=headers, timeout=30, trust_env=False).status_code == 200
+        assert http.post(url, json=body, headers=headers, timeout=30).status_code == 200
 
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         list(threads.map(use, range(ROUNDS * len(prompts))))

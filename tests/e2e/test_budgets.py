@@ -4,10 +4,9 @@ import concurrent.futures
 import os
 import subprocess
 
-import httpx
-
 from router_gateway.ledger.tables import attempts, budget_windows
 from tests.e2e import process, upstream, world
+from tests.loopback import http
 
 LIMIT_NUSD = 5_000_000
 
@@ -28,7 +27,7 @@ def verb(directory, config, *arguments):
 def ask(gateway, key):
     body = {"model": "good", "messages": [{"role": "user", "content": "count"}], "max_completion_tokens": 100}
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
+    return http.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=60)
 
 
 def test_a_budget_holds_through_parallel_requests_and_a_kill(tmp_path):

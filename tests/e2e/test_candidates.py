@@ -8,6 +8,7 @@ import pytest
 
 from tests.e2e import process, world
 from tests.e2e.test_lifecycle import HASHING, ask, eventually
+from tests.loopback import http
 
 LIFECYCLE = {
     "shares": [0.5],
@@ -38,7 +39,7 @@ def command(config, *arguments):
 def rate(gateway, answer, score):
     body = {"decision_id": answer.headers["x-router-decision-id"], "score": score}
     headers = {"authorization": f"Bearer {gateway.key}"}
-    said = httpx.post(f"{gateway.base_url}/feedback", json=body, headers=headers, timeout=30, trust_env=False)
+    said = http.post(f"{gateway.base_url}/feedback", json=body, headers=headers, timeout=30)
     assert said.status_code == 200
 
 
@@ -65,7 +66,7 @@ def test_a_bad_candidate_is_tried_taken_back_and_remembered(tmp_path, config):
     with office:
         metrics = f"{gateway.base_url.removesuffix('/v1')}/metrics"
         shown = 'router_canary_share{policy="knn"} 0.5'
-        assert eventually(lambda: shown in httpx.get(metrics, timeout=30, trust_env=False).text)
+        assert eventually(lambda: shown in http.get(metrics, timeout=30).text)
         for number in range(SESSIONS_MAX):
             answer = ask(gateway, hard, routing={"session_id": f"session {number}"})
             tried = answer.headers.get("x-router-candidate") == "thrifty"

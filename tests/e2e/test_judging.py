@@ -4,13 +4,13 @@ import json
 import os
 import subprocess
 
-import httpx
 import pytest
 
 from router_gateway.core.judgement import JUDGING_TENANT
 from router_gateway.ledger.tables import attempts, budget_windows, decisions, judgements
 from tests.e2e import process, upstream, world
 from tests.e2e.test_lifecycle import HASHING, eventually
+from tests.loopback import http
 
 REQUESTS = 24
 
@@ -22,7 +22,7 @@ def ask(gateway, number):
     body = {"model": "good", "messages": [{"role": "user", "content": said}], "routing": {"verify": verify}}
     headers = {"authorization": f"Bearer {gateway.key}"}
     body["stream"] = number % 3 == 0
-    answer = httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
+    answer = http.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=60)
     assert answer.status_code == 200
     return answer
 
@@ -41,7 +41,7 @@ def told(directory, config, *arguments):
 
 
 def metric(gateway, name):
-    text = httpx.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30, trust_env=False).text
+    text = http.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30).text
     return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)), 0.0)
 
 

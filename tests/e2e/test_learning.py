@@ -2,11 +2,11 @@
 
 import subprocess
 
-import httpx
 import pytest
 
 from tests.e2e import process, world
 from tests.e2e.test_lifecycle import HASHING, ask, eventually
+from tests.loopback import http
 
 LEARNING = {"interval_s": 0.1, "rows_min": 3, "settle_s": 0, "held_out_share": 0}
 
@@ -21,7 +21,7 @@ def config(tmp_path):
 def say(gateway, method, path, **body):
     headers = {"authorization": f"Bearer {gateway.key}"}
     url = f"{gateway.base_url}/feedback{path}"
-    return httpx.request(method, url, json=body or None, headers=headers, timeout=30, trust_env=False).json()
+    return http.request(method, url, json=body or None, headers=headers, timeout=30).json()
 
 
 def policy_of(answer):
@@ -31,7 +31,7 @@ def policy_of(answer):
 
 def learned_by(gateway):
     """Steps in which the policy learned, as /metrics counts them."""
-    metrics = httpx.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30, trust_env=False).text
+    metrics = http.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30).text
     [line] = [line for line in metrics.splitlines() if 'outcome="learned",policy="knn"' in line]
     return float(line.split()[-1])
 

@@ -4,12 +4,12 @@ import concurrent.futures
 import signal
 import time
 
-import httpx
 import pytest
 
 from router_gateway.ledger.tables import attempts, decisions
 from tests.e2e import process, upstream, world
 from tests.e2e.upstream import WORDS
+from tests.loopback import http
 
 HASHING = {"embedder": {"kind": "hashing"}}
 
@@ -31,7 +31,7 @@ def demo_like(tmp_path):
 def ask(gateway, prompt, **members):
     body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **members}
     headers = {"authorization": f"Bearer {gateway.key}"}
-    return httpx.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=30, trust_env=False)
+    return http.post(f"{gateway.base_url}/chat/completions", json=body, headers=headers, timeout=30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,14 +3,13 @@
 import re
 import subprocess
 
-import httpx
-
 from router_gateway.ledger.engine import open_engine
 from router_gateway.ledger.keys import Keys
 from router_gateway.ledger.tables import attempts, decisions, feedback
 from tests.e2e import process, quiz, world
 from tests.e2e.test_learning import policy_of, say
 from tests.e2e.test_lifecycle import HASHING, ask, eventually
+from tests.loopback import http
 
 LEARNING = {"interval_s": 0.1, "rows_min": 3, "settle_s": 0, "held_out_share": 0}
 COST_NUSD = quiz.TOKENS_INPUT * 2_000 + quiz.TOKENS_OUTPUT * 8_000  # at the prices of world.endpoint
@@ -122,7 +121,7 @@ def test_an_onboarding_over_the_api_is_gone_on_with_after_a_kill(tmp_path):
         def admin(method, path, body=None):
             base = gateway.base_url.removesuffix("/v1") + "/admin/api"
             headers = {"authorization": f"Bearer {key}"}
-            return httpx.request(method, base + path, json=body, headers=headers, timeout=60, trust_env=False).json()
+            return http.request(method, base + path, json=body, headers=headers, timeout=60).json()
 
         wish = {"endpoint": "newcomer", "probes": 24, "max_tokens": 100}
         pupil.pause_s = 0.2

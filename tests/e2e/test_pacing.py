@@ -8,6 +8,7 @@ import pytest
 from router_gateway.ledger.tables import attempts, decisions
 from tests.e2e import process, world
 from tests.e2e.test_lifecycle import HASHING, eventually
+from tests.loopback import http
 
 USD = 0.0004  # between the medium and the large model's price of a call
 
@@ -50,7 +51,7 @@ def without_medium(each, model):
 
 
 def metric(gateway, name):
-    text = httpx.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30, trust_env=False).text
+    text = http.get(f"{gateway.base_url.removesuffix('/v1')}/metrics", timeout=30).text
     [line] = [line for line in text.splitlines() if line.startswith(f"{name} ")]
     return float(line.split()[-1])
 

@@ -74,9 +74,9 @@ def test_meaning_is_there(static):
 
 
 def test_neighbours_are_those_of_the_transformer(static, encoder):
-    """Far beyond chance, which would keep 10 of 671 neighbours: 1.5 %."""
+    """Far beyond chance, which would keep 10 of 299 neighbours: 3.3 %."""
     near = []
-    for vectors in (meaning(static.embed(PROMPTS)), encoder.embed(PROMPTS)):
+    for vectors in (meaning(static.embed(PROMPTS[:300])), encoder.embed(PROMPTS[:300])):
         close = vectors @ vectors.T
         np.fill_diagonal(close, -1.0)
         near.append(np.argsort(-close, axis=1)[:, :10])

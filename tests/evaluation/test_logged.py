@@ -54,8 +54,8 @@ def lived(directory, rule, asked=ASKED):
         async with running(directory, rule=rule) as site:
             said = [await ask(site, number) for number in range(asked)]
             await site.rows()  # feedback is taken for decisions that have arrived in the database
-            for each in said:
-                assert (await site.client.post("/v1/feedback", json=each)).status_code == 200
+            heard = await asyncio.gather(*(site.client.post("/v1/feedback", json=each) for each in said))
+            assert {answer.status_code for answer in heard} == {200}
             await site.rows()
 
     asked_before = count()

@@ -25,7 +25,7 @@ def test_each_set_gets_its_pictures_and_each_shows_something(tmp_path):
         pixels = imread(path)[:, :, :3]
         assert pixels.shape[1] == 1200
         assert path.stat().st_size < 80_000
-        colours = np.unique(pixels.reshape(-1, 3).round(1), axis=0)
+        colours = np.unique((10 * pixels).round() @ (1, 100, 10_000))  # rows of three would be sorted in seconds
         assert len(colours) > 10, "more than axes and their titles"
 
 
