@@ -101,6 +101,7 @@ def main_rows(over: Sequence[str]) -> list[Row]:
     for name in over if len(over) > 1 else ():
         left = [other for other in over if other != name]
         rows.append(Row(label=f"{BASE} without {name}", base=BASE, params={"over": left}))
+        rows.append(Row(label=f"{name} alone", base=BASE, policy=name))
     rows += [Row(label=f"{p}, hashed words", base=p, policy=p, vectors="hashing") for p in (BASE, *SIMPLE)]
     return rows
 
