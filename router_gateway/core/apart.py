@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from router_gateway.core.errors import GatewayError, Overloaded
 
-_NICENESS = 10
+_NICENESS = 19
 _WAITING_MAX = 8
 _JOIN_S = 5.0
 

@@ -18,7 +18,7 @@ from router_gateway.dashboard.pages import overview_charts as drawn
 from router_gateway.dashboard.pages.overview_verdict import verdict
 from router_gateway.dashboard.view import Region, View
 
-_EVERY_S = 15.0
+_EVERY_S = 30.0
 _FRESH_S = 5.0
 _RANGES = {"1": "24 hours", "7": "7 days", "30": "30 days"}
 _Z = 1.96
