@@ -11,10 +11,8 @@ from router_gateway.core.process import is_gone, process_name
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process began")
 
 SAYS_ITS_NAME = "from router_gateway.core.process import process_name; print(process_name())"
-
-
 ENDS_WITH_ITS_PARENT = """
-import signal, sys, time
+import sys, time
 from router_gateway.core.process import end_with_parent
 end_with_parent()
 print("up", flush=True)
