@@ -18,16 +18,15 @@ endpoints:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """`command(*arguments)`: (exit code, stdout, stderr) of the console script, with its state in `tmp_path`/state."""
+def console(monkeypatch, capsys, tmp_path):
+    """`console(*arguments)`: (exit code, stdout, stderr) of the console script, in the empty folder `tmp_path`."""
     for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", *arguments])
+        monkeypatch.setattr(sys, "argv", ["router-gateway", *map(str, arguments)])
         capsys.readouterr()
         code = 0
         try:
@@ -37,3 +36,10 @@ def command(monkeypatch, capsys, tmp_path):
         return code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def command(console, tmp_path):
+    """The same with CONFIG in that folder, and its state in `tmp_path`/state."""
+    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
+    return console

@@ -1,12 +1,10 @@
 """The verbs `report reconcile`, `report reprice`, `ledger prune` and `ledger forget` as their user types them."""
 
 import json
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from router_gateway import cli
 from router_gateway.ledger.ledger import Ledger
 from router_gateway.verbs.pruning import parse_age
 from tests.ledger.test_ledger import a_decision, a_query, an_attempt
@@ -23,23 +21,10 @@ DAY = datetime.now(UTC) - timedelta(days=20)
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    path = tmp_path / "gateway.yaml"
-    path.write_text(CONFIG.format(state=tmp_path / "state"))
-
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", *map(str, arguments), "--config", str(path)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
+def run(console, tmp_path):
+    """`console`, with CONFIG."""
+    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
+    return console
 
 
 @pytest.fixture

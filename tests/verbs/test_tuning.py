@@ -1,14 +1,12 @@
 """`router-gateway tune`, from the console script's entry to its exit status."""
 
 import json
-import os
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
 
-from router_gateway import cli
 from router_gateway.verbs.tuning import NOT_CERTIFIED
 
 CONFIG = """
@@ -26,24 +24,10 @@ endpoints:
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """`run(*arguments)`: (exit status, stdout, stderr) of `router-gateway tune`, in an empty folder."""
-    for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
-        monkeypatch.delenv(name)
+def run(console, monkeypatch, tmp_path):
+    """`run(*arguments)`: what `router-gateway tune` did, with a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", "tune", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
+    return partial(console, "tune")
 
 
 @pytest.fixture
