@@ -82,7 +82,7 @@ class Stack:
         self.state_: _State | None = None
 
     def fit(self, experience: Experience) -> Self:
-        policies = tuple(create(name, self.parameters.get(name, {})).fit(experience) for name in self.over)
+        policies = tuple(create(name, given).fit(experience) for name, given in self.made_of().items())
         beyond, residual = self._unseen(experience, policies)
         equal = np.full(len(self.over), 1.0 / len(self.over))
         self.state_ = _State(
@@ -124,6 +124,14 @@ class Stack:
 
     def score(self, queries: Queries) -> Scores:
         return self._state().score(queries)
+
+    def made_of(self) -> dict[str, dict[str, Any]]:
+        """The parameters of the policies in `over`, by name."""
+        return {name: self.parameters.get(name, {}) for name in self.over}
+
+    def parts(self) -> dict[str, Any]:
+        """The fitted policies by name."""
+        return dict(zip(self.over, self._state().policies, strict=True))
 
     def save(self, directory: Path) -> None:
         state = self._state()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from router_gateway.core.experience import Experience
 from router_gateway.core.prior import Prior
@@ -81,6 +81,19 @@ class StartsFromPrior(Protocol):
 
     def start(self, prior: Prior) -> Self:
         """Know what the prior says and nothing else; takes the place of `fit`."""
+        ...
+
+
+@runtime_checkable
+class MadeOfPolicies(Protocol):
+    """What a policy may offer besides: to show the policies that it fits to all that it learns from itself."""
+
+    def made_of(self) -> Mapping[str, Mapping[str, Any]]:
+        """Their parameters by registered name; known before `fit`."""
+        ...
+
+    def parts(self) -> Mapping[str, Policy]:
+        """They themselves by name, not to be changed. Raises NotFitted."""
         ...
 
 

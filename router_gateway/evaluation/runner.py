@@ -16,11 +16,12 @@ from typing import Any
 import router_gateway
 from router_gateway import registry
 from router_gateway.core.errors import GatewayError
+from router_gateway.core.protocols import MadeOfPolicies
 from router_gateway.evaluation.backends import Backend, run_sharing
 from router_gateway.evaluation.prepared import Prepared
 from router_gateway.evaluation.protocols import PROTOCOLS, DoesNotFit, Variant
 from router_gateway.evaluation.selection import select
-from router_gateway.evaluation.sitting import Spec, sit, sit_references
+from router_gateway.evaluation.sitting import Spec, sit, sit_references, sit_together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +95,63 @@ def run(
             records[at] = kept
     missing = [at for at in range(len(jobs)) if at not in records]
     advance(len(records), len(jobs))
-    work = [(jobs[at].entry, jobs[at]) for at in missing]
-    for position, record in run_sharing(_sat, work, entries, backend=backend, workers=workers, scheduler=scheduler):
-        at = missing[position]
-        records[at] = record
-        if "failed" not in record:
-            _write(places[at], record)
+    tables = _tables([jobs[at] for at in missing])
+    work = [(jobs[missing[table[0]]].entry, tuple(jobs[missing[seat]] for seat in table)) for table in tables]
+    for position, found in run_sharing(_sat, work, entries, backend=backend, workers=workers, scheduler=scheduler):
+        for seat, record in zip(tables[position], found, strict=True):
+            at = missing[seat]
+            records[at] = record
+            if "failed" not in record:
+                _write(places[at], record)
         advance(len(records), len(jobs))
     return [(job, records[at]) for at, job in enumerate(jobs)]
 
 
-def _sat(job: Job, entry: Entry) -> dict[str, Any]:
+def _tables(jobs: Sequence[Job]) -> list[list[int]]:
+    """Positions of jobs that sit together: a policy, and after it those it is made of, which need not be learned again.
+
+    Under `pooled`, whose seconds are told, everybody sits alone.
+    """
+    tables = {at: [at] for at in range(len(jobs))}
+    made_of: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+    seats: dict[tuple[str, str, int], list[int]] = {}
+    for at, job in enumerate(jobs):
+        if job.spec is not None and job.protocol != "pooled" and not job.select:
+            seats.setdefault((job.entry, job.protocol, job.seed), []).append(at)
+            if job.spec.label not in made_of:
+                made_of[job.spec.label] = _made_of(job.spec)
+    for own in seats.values():
+        by_label = {spec.label: (at, spec) for at in own if (spec := jobs[at].spec) is not None}
+        for at, spec in by_label.values():
+            for part, other in by_label.values():
+                known = made_of[spec.label].get(other.name)
+                if known == other.params and tables.get(part) == [part] and at in tables:
+                    tables[at] += tables.pop(part)
+    return list(tables.values())
+
+
+def _made_of(spec: Spec) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        policy = spec.build()
+    except GatewayError:  # told where it sits
+        return {}
+    return policy.made_of() if isinstance(policy, MadeOfPolicies) else {}
+
+
+def _sat(jobs: Sequence[Job], entry: Entry) -> list[dict[str, Any]]:
+    """Records of jobs of one protocol and seed; where one of several fails, each sits alone."""
+    if len(jobs) == 1:
+        return [_sat_alone(jobs[0], entry)]
+    try:
+        specs = [job.spec for job in jobs if job.spec is not None]
+        return sit_together(
+            specs, entry.prepared, protocol=jobs[0].protocol, seed=jobs[0].seed, variants=entry.variants
+        )
+    except Exception:
+        return [_sat_alone(job, entry) for job in jobs]
+
+
+def _sat_alone(job: Job, entry: Entry) -> dict[str, Any]:
     try:
         if job.spec is None:
             return sit_references(entry.prepared, protocol=job.protocol, seed=job.seed)

@@ -1,4 +1,4 @@
-"""One policy sits the exams of one protocol and seed: learn, be asked, be judged."""
+"""Policies sit the exams of one protocol and seed: learn, be asked, be judged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from router_gateway import registry
 from router_gateway.core.experience import Experience
-from router_gateway.core.protocols import Policy
+from router_gateway.core.protocols import MadeOfPolicies, Policy
 from router_gateway.core.types import Bools, Floats, Ints, NamedPolicy
 from router_gateway.evaluation.benchmark import Benchmark
 from router_gateway.evaluation.embeddings import repeating
@@ -60,17 +60,53 @@ def sit(
         the paired tests either, which belong to one test like the bootstrap
     Raises DoesNotFit.
     """
+    [record] = sit_together([spec], prepared, protocol=protocol, seed=seed, variants=variants, resamples=resamples)
+    return record
+
+
+def sit_together(
+    specs: Sequence[Spec],
+    prepared: Prepared,
+    *,
+    protocol: str,
+    seed: int,
+    variants: Mapping[str, Variant],
+    resamples: int = 0,
+) -> list[dict[str, Any]]:
+    """What `sit` says of each. A policy that one before it is made of is not learned again: its `fit_s` is 0."""
     exams = PROTOCOLS[protocol].exams(prepared, seed)
     worth_usd = dials_of(prepared, exams)
-    course = _Course(spec.build(), prepared)
-    seen: list[tuple[Exam, Sweep]] = []
-    record: dict[str, Any] = {}
+    courses = [_Course(spec.build(), prepared) for spec in specs]
+    seen: list[list[tuple[Exam, Sweep]]] = [[] for _ in specs]
+    records: list[dict[str, Any]] = [{} for _ in specs]
     for exam in exams:
-        policy = course.after(exam.stages)
-        if protocol == "pooled":
-            p50, p99 = np.quantile(score_times_ms(policy, prepared.batch(exam.test)), [0.5, 0.99])
-            record |= {"score_ms_p50": p50, "score_ms_p99": p99}
-        seen.append((exam, ask(policy, spec.label, prepared, exam, worth_usd, variants, cost=spec.cost)))
+        known: list[tuple[str, Mapping[str, Any], Policy]] = []
+        for spec, course, own, record in zip(specs, courses, seen, records, strict=True):
+            given = [part for name, params, part in known if (name, params) == (spec.name, spec.params)]
+            policy = given[0] if given else course.after(exam.stages)
+            if isinstance(policy, MadeOfPolicies):
+                known += [(name, params, policy.parts()[name]) for name, params in policy.made_of().items()]
+            if protocol == "pooled":
+                p50, p99 = np.quantile(score_times_ms(policy, prepared.batch(exam.test)), [0.5, 0.99])
+                record |= {"score_ms_p50": p50, "score_ms_p99": p99}
+            own.append((exam, ask(policy, spec.label, prepared, exam, worth_usd, variants, cost=spec.cost)))
+    for spec, course, own, record in zip(specs, courses, seen, records, strict=True):
+        parts = _judged(spec, prepared, own, worth_usd, protocol=protocol, seed=seed, resamples=resamples)
+        record |= {"parts": parts, "fit_s": course.fit_s, "params": dict(spec.params)}
+    return [plain(record) for record in records]
+
+
+def _judged(
+    spec: Spec,
+    prepared: Prepared,
+    seen: Sequence[tuple[Exam, Sweep]],
+    worth_usd: Floats,
+    *,
+    protocol: str,
+    seed: int,
+    resamples: int,
+) -> dict[str, Any]:
+    """Figures by part, with the outcomes of the test, which are opened here."""
     parts: dict[str, Any] = {}
     picks: dict[str, Ints] = {}
     sealed = Sealed(prepared.table)
@@ -90,7 +126,7 @@ def sit(
     if AS_WRITTEN in parts:
         for part, figures in parts.items():
             figures["unchanged"] = float((picks[part] == picks[AS_WRITTEN]).mean())
-    return plain(record | {"parts": parts, "fit_s": course.fit_s, "params": dict(spec.params)})
+    return parts
 
 
 def sit_references(prepared: Prepared, *, protocol: str, seed: int) -> dict[str, Any]:

@@ -41,6 +41,33 @@ def test_a_plan_has_every_combination_once(entries):
     assert all(job.spec is not None for job in resampled)
 
 
+STACK = Spec(name="stack", label="stack", params={"over": ["linear", "knn"]})
+
+
+@pytest.mark.parametrize("protocol", ["tasks", "dynamic", "probes", "pooled"])
+def test_what_a_policy_is_made_of_is_learned_once_and_finds_the_same(prepared_of, world, tmp_path, protocol):
+    prepared = prepared_of(world(90, extra=1))
+    entries = {"made": Entry(prepared=prepared, fingerprint=prepared.fingerprint())}
+    other = Spec(name="knn", label="another knn", params={"k": 3})
+    jobs = jobs_of(entries, (protocol,), (0,), [*SPECS, other, STACK])
+    together = run(entries, jobs, folder=tmp_path / "together", backend="threads")
+    apart = [run(entries, [job], folder=tmp_path / "apart", backend="threads")[0] for job in jobs]
+    assert without_times(together) == without_times(apart)
+    learned = {job.spec.label for job, record in together if job.spec is not None and record["fit_s"] > 0}
+    assert learned == {"another knn", "stack"} | ({"knn", "linear"} if protocol == "pooled" else set())
+
+
+def test_where_a_policy_fails_those_it_is_made_of_sit_alone(entries, tmp_path, monkeypatch):
+    monkeypatch.setattr("policies.stack.Stack.score", lambda *_: 1 / 0)
+    jobs = jobs_of(entries, ("tasks",), (0,), [*SPECS, STACK])
+    records = {
+        job.spec.label: record for job, record in run(entries, jobs, folder=tmp_path, backend="threads") if job.spec
+    }
+    assert records["stack"] == {"failed": "ZeroDivisionError"}
+    assert records["knn"]["fit_s"] > 0
+    assert "parts" in records["linear"]
+
+
 @pytest.fixture
 def alone(entries, tmp_path):
     return run(entries, jobs_of(entries), folder=tmp_path / "alone", backend="threads", workers=1)
