@@ -107,7 +107,8 @@ def test_partial_fit_teaches_the_policies_and_keeps_the_weights(make):
     policy.partial_fit(more)
     np.testing.assert_array_equal(policy.state_.weights, weights)
     taught = (Linear().fit(train).partial_fit(more), KNN().fit(train).partial_fit(more))
-    for inner, outer in zip(policy.state_.policies, taught, strict=True):
+    assert policy.made_of() == {"linear": {}, "knn": {}}
+    for inner, outer in zip(policy.parts().values(), taught, strict=True):
         np.testing.assert_array_equal(inner.score(asked).quality, outer.score(asked).quality)
 
 
