@@ -101,14 +101,24 @@ def chosen(outcome: Ints, row: Ints, cosine: Floats) -> int:
     return int((np.exp(_SHARPNESS * (cosine - 1.0)) @ outcome[row]).argmax())
 
 
-def measure(kind: str, known: Rows, asked: Floats, k: int, exact: Sequence[tuple[Ints, int]] | None) -> dict[str, Any]:
-    """One index over `known`; the neighbours and choices that it led to are under "found"."""
+def measure(
+    kind: str,
+    known: Rows,
+    asked: Floats,
+    k: int,
+    exact: Sequence[tuple[Ints, int]] | None,
+    *,
+    build_threads: int,
+) -> dict[str, Any]:
+    """One index over `known`, searched on one thread; the neighbours and choices that it led to are under "found"."""
     index = INDEXES[kind](known.embedding.shape[1], len(known.embedding), k + _SPARE)
+    faiss.omp_set_num_threads(build_threads)
     began = time.perf_counter()
     if not index.is_trained:
         index.train(known.embedding[:: max(1, len(known.embedding) // 50_000)])
     index.add(known.embedding)
     build_s = time.perf_counter() - began
+    faiss.omp_set_num_threads(1)
     found, took_ns = [], []
     for query in asked[:, None, :]:
         start = time.perf_counter_ns()
@@ -131,7 +141,6 @@ def measure(kind: str, known: Rows, asked: Floats, k: int, exact: Sequence[tuple
 
 def main(arguments: Sequence[str] | None = None) -> int:
     told = _arguments(arguments)
-    faiss.omp_set_num_threads(1)  # one order of insertion, one graph
     asked = rows(told.queries, width=told.width, endpoints=told.endpoints, seed=1).embedding
     results: dict[str, dict[str, Any]] = {}
     for count in told.rows:
@@ -140,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for kind in INDEXES:
             if kind == "hnsw" and count > told.hnsw_rows_max:
                 continue
-            one = measure(kind, known, asked, told.k, exact)
+            one = measure(kind, known, asked, told.k, exact, build_threads=told.build_threads)
             found = one.pop("found")
             exact = found if exact is None else exact
             results[str(count)][kind] = one
@@ -149,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.out is not None:
         result = {
             "command": "python -P benchmarks/index_scale.py",
-            "settings": {name: getattr(told, name) for name in ("width", "endpoints", "queries", "k")},
+            "settings": {name: getattr(told, name) for name in ("width", "endpoints", "queries", "k", "build_threads")},
             "versions": {"python": platform.python_version(), "numpy": version("numpy"), "faiss": version("faiss-cpu")},
             "rows": results,
         }
@@ -165,6 +174,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--k", type=int, default=160)
     parser.add_argument("--hnsw-rows-max", type=int, default=1_000_000, help="build no graph over more rows than this")
+    parser.add_argument("--build-threads", type=int, default=1, help="1: one order of insertion, so one graph")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(given)
 
