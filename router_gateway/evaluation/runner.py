@@ -95,10 +95,10 @@ def run(
             records[at] = kept
     missing = [at for at in range(len(jobs)) if at not in records]
     advance(len(records), len(jobs))
-    tables = _tables([jobs[at] for at in missing])
-    work = [(jobs[missing[table[0]]].entry, tuple(jobs[missing[seat]] for seat in table)) for table in tables]
+    groups = _groups([jobs[at] for at in missing])
+    work = [(jobs[missing[group[0]]].entry, tuple(jobs[missing[seat]] for seat in group)) for group in groups]
     for position, found in run_sharing(_sat, work, entries, backend=backend, workers=workers, scheduler=scheduler):
-        for seat, record in zip(tables[position], found, strict=True):
+        for seat, record in zip(groups[position], found, strict=True):
             at = missing[seat]
             records[at] = record
             if "failed" not in record:
@@ -107,27 +107,27 @@ def run(
     return [(job, records[at]) for at, job in enumerate(jobs)]
 
 
-def _tables(jobs: Sequence[Job]) -> list[list[int]]:
+def _groups(jobs: Sequence[Job]) -> list[list[int]]:
     """Positions of jobs that sit together: a policy, and after it those it is made of, which need not be learned again.
 
-    Under `pooled`, whose seconds are told, everybody sits alone.
+    Under `pooled`, whose seconds are told, everybody sits alone; so do those whose costs a set may be unable to teach.
     """
-    tables = {at: [at] for at in range(len(jobs))}
+    groups = {at: [at] for at in range(len(jobs))}
     made_of: dict[str, Mapping[str, Mapping[str, Any]]] = {}
-    seats: dict[tuple[str, str, int], list[int]] = {}
+    exams: dict[tuple[str, str, int], list[int]] = {}
     for at, job in enumerate(jobs):
-        if job.spec is not None and job.protocol != "pooled" and not job.select:
-            seats.setdefault((job.entry, job.protocol, job.seed), []).append(at)
+        if job.spec is not None and job.spec.cost == "mean" and job.protocol != "pooled" and not job.select:
+            exams.setdefault((job.entry, job.protocol, job.seed), []).append(at)
             if job.spec.label not in made_of:
                 made_of[job.spec.label] = _made_of(job.spec)
-    for own in seats.values():
+    for own in exams.values():
         by_label = {spec.label: (at, spec) for at in own if (spec := jobs[at].spec) is not None}
         for at, spec in by_label.values():
             for part, other in by_label.values():
                 known = made_of[spec.label].get(other.name)
-                if known == other.params and tables.get(part) == [part] and at in tables:
-                    tables[at] += tables.pop(part)
-    return list(tables.values())
+                if known == other.params and groups.get(part) == [part] and at in groups:
+                    groups[at] += groups.pop(part)
+    return list(groups.values())
 
 
 def _made_of(spec: Spec) -> Mapping[str, Mapping[str, Any]]:
