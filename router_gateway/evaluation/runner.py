@@ -147,7 +147,7 @@ def _sat(jobs: Sequence[Job], entry: Entry) -> list[dict[str, Any]]:
         return sit_together(
             specs, entry.prepared, protocol=jobs[0].protocol, seed=jobs[0].seed, variants=entry.variants
         )
-    except Exception:
+    except Exception:  # whose fault it was shows when each sits alone
         return [_sat_alone(job, entry) for job in jobs]
 
 
