@@ -32,6 +32,7 @@ AT_ONCE = 4
 
 _LEASE, _LEASE_S = "onboarding", 30.0
 _DRAIN_S = 10.0
+_HANDOVER_S, _AGAIN_S = 5.0, 0.05
 OVER = frozenset({"done", "incomplete", "stopped", "failed", "interrupted"})
 
 
@@ -71,6 +72,7 @@ class Onboarder:
         self._rows = OnboardingRows(gateway.ledger.engine)
         self._lease = Lease(gateway.ledger.engine, _LEASE)
         self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self, wish: Wish) -> UUID:
         """Begin; returns its id. Raises Conflict while another one runs, in any process."""
@@ -78,9 +80,11 @@ class Onboarder:
             raise RequestError(
                 f"endpoint {wish.endpoint.name} is replayed from recordings: there is nobody to ask", param="endpoint"
             )
-        if (self._task is not None and not self._task.done()) or not await asyncio.to_thread(
-            self._lease.take, _LEASE_S
-        ):
+        async with self._starting:
+            return await self._start(wish)
+
+    async def _start(self, wish: Wish) -> UUID:
+        if not await self._taken():
             raise Conflict("another onboarding is under way", param="endpoint", hint="stop it, or wait for its end")
         prober = Prober(
             gateway=self._gateway,
@@ -97,6 +101,20 @@ class Onboarder:
         await self._record(run, "running", asked_for, number=STARTED)
         self._task = asyncio.get_running_loop().create_task(self._guarded(run))
         return run.id
+
+    async def _taken(self) -> bool:
+        """Whether it is our turn. Who says that it is over gives the lease back a moment later: that is waited for."""
+        for _ in range(round(_HANDOVER_S / _AGAIN_S)):
+            ours = self._task is not None and not self._task.done()  # `take` would renew our own lease
+            if not ours and await asyncio.to_thread(self._lease.take, _LEASE_S):
+                return True
+            if not await asyncio.to_thread(self._newest_is_over):
+                return False
+            await asyncio.sleep(_AGAIN_S)
+        return False
+
+    def _newest_is_over(self) -> bool:
+        return all(self._rows.steps(each)[-1].state in OVER for each in self._rows.newest(1))
 
     async def stop(self, onboarding_id: UUID, author: str) -> None:
         """Ask for its end: calls under way are finished, and what they answer counts. Raises NotFound."""

@@ -1,6 +1,7 @@
 """The admin API's onboardings: an endpoint is asked its probes in the background while its estimate narrows."""
 
 import asyncio
+import time
 from contextlib import nullcontext
 from uuid import UUID, uuid4
 
@@ -96,6 +97,21 @@ async def test_a_second_run_asks_only_what_is_new(asked_office, pupil):
     found = await over(asked_office, (await begun(asked_office, probes=6))["id"])
     assert (found["graded"], found["answered"]) == (2, 6)
     assert len(pupil.asked) == 6
+
+
+async def test_who_reads_that_one_is_over_can_begin_the_next(asked_office, monkeypatch):
+    release = Lease.release
+
+    def slowly(lease):
+        time.sleep(0.3)  # the database has other things to do
+        release(lease)
+
+    monkeypatch.setattr(Lease, "release", slowly)
+    await over(asked_office, (await begun(asked_office, probes=1))["id"])
+    begun_at_once = await asyncio.gather(
+        *(asked_office.post("/onboardings", json={"endpoint": "small", "probes": 2}) for _ in range(2))
+    )
+    assert sorted(answer.status_code for answer in begun_at_once) == [200, 409]
 
 
 async def test_money_is_a_limit(asked_site, asked_office):

@@ -43,6 +43,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(tab: Tab, site):
     assert re.fullmatch(r"rg-[A-Za-z0-9_-]{43}", secret)
     tab.assert_inert()
     page.get_by_role("button", name="Close").click()
+    page.locator(".rg-secret").wait_for(state="detached")  # a dialog fades before it is gone
     row_of(tab, "Keys", "robot <b>7</b>").wait_for()
     assert secret not in page.content()
     (key,) = [key for key in site.api("GET", "/keys").json()["data"] if key["name"] == "robot <b>7</b>"]
