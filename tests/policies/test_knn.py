@@ -213,3 +213,43 @@ def test_searching_leaves_the_threads_of_faiss_alone():
     before = faiss.omp_get_max_threads()
     KNN().fit(experience_of(VECTORS, QUALITY)).score(queries_of(VECTORS))
     assert faiss.omp_get_max_threads() == before
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A KNN that remembers more rows than it searches in full, and 40 queries like them (40, 256)."""
+    rng = np.random.default_rng(7)
+    subjects = rng.normal(size=(300, 256)) * np.geomspace(1.0, 0.05, 256)  # as of texts: few directions hold most
+    drawn = subjects[rng.integers(0, len(subjects), 16_040)] + 0.5 * rng.normal(size=(16_040, 256)) * np.geomspace(
+        1.0, 0.05, 256
+    )
+    quality = (rng.random((16_000, 2)) < 0.6).astype(np.float64)
+    return KNN().fit(experience_of(drawn[:-40], quality)), queries_of(drawn[-40:])
+
+
+def test_among_many_rows_nearly_all_of_the_nearest_are_found(many):
+    policy, asked = many
+    rows = policy.memory_.rows.embedding
+    cosine = asked.embedding.astype(np.float64) @ rows.T.astype(np.float64)
+    shares = []
+    for query, found in zip(cosine, policy.neighbours(asked, 80), strict=True):
+        nearest = set(np.argsort(-query, kind="stable")[:80].tolist())
+        shares.append(len(nearest & {each.row for each in found}) / 80)
+        assert [each.cosine for each in found] == pytest.approx([query[each.row] for each in found], abs=1e-6)
+        assert found[0].row == query.argmax()
+    assert np.mean(shares) > 0.97
+
+
+def test_among_many_rows_a_batch_says_what_its_queries_would(many):
+    policy, asked = many
+    together = policy.score(asked)
+    for i in range(len(asked)):
+        alone = policy.score(asked.take(slice(i, i + 1)))
+        np.testing.assert_array_equal(alone.quality[0], together.quality[i])
+        np.testing.assert_array_equal(alone.stddev[0], together.stddev[i])
+
+
+def test_many_rows_come_back_from_disk_as_they_were(many, tmp_path):
+    policy, asked = many
+    policy.save(tmp_path)
+    np.testing.assert_array_equal(KNN.load(tmp_path).score(asked).quality, policy.score(asked).quality)
