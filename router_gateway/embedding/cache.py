@@ -73,7 +73,7 @@ class CachingEmbedder:
             self._remember({key: found[key] for key in missing})
         if not keys:
             return np.zeros((0, self.width), dtype=np.float32)
-        return np.stack([found[key] for key in keys])
+        return found[keys[0]][None].copy() if len(keys) == 1 else np.stack([found[key] for key in keys])
 
     def _look_up(self, key: bytes) -> Floats | None:
         with self._lock:

@@ -10,25 +10,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from router_gateway.core.types import Floats
+from router_gateway.core.types import Ints
 
 WIDTH = 256
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # multiplicative hashing by the golden ratio: the high bits are the mixed ones
-_PIECE_BITS = np.uint64(20)
-_BUCKET, _SIGN, _ONE = np.uint64(56), np.uint64(55), np.uint64(1)
+_PIECE_BITS, _ONE = np.uint64(20), np.uint64(1)
+_SIGNED_BUCKET = np.uint64(55)  # above it eight bits of bucket, then one of sign
 
 
-def sketch(pieces: Sequence[int]) -> Floats:
-    """float64 (WIDTH,) of whole numbers, from ids of word pieces below 2^20 in their order.
+def sketch(pieces: Sequence[int] | Ints) -> Ints:
+    """int64 (WIDTH,), from ids of word pieces below 2^20 in their order.
 
     How often a feature occurs does not count: what tells formats of tasks apart is what is there at all.
     """
-    ids = np.array(pieces, dtype=np.uint64)
+    ids = np.asarray(pieces, dtype=np.int64).view(np.uint64)
     features = np.concatenate([ids, (ids[:-1] + _ONE) << _PIECE_BITS | ids[1:]])
     features.sort()
-    new = np.ones(len(features), dtype=bool)
-    new[1:] = features[1:] != features[:-1]
+    new = np.empty(len(features), dtype=bool)
+    new[:1] = True
+    np.not_equal(features[1:], features[:-1], out=new[1:])
     mixed = features[new] * _MIX
-    signs = ((mixed >> _SIGN) & _ONE).astype(np.float64) * 2.0 - 1.0
-    return np.bincount((mixed >> _BUCKET).astype(np.int64), weights=signs, minlength=WIDTH).astype(np.float64)
+    count = np.bincount((mixed >> _SIGNED_BUCKET).view(np.int64), minlength=2 * WIDTH)
+    return count[1::2] - count[::2]

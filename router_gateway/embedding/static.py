@@ -7,6 +7,7 @@ A table from the package, no model to run and nothing to download: about a hundr
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import zipfile
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router_gateway.core.errors import ConfigError
-from router_gateway.core.types import Floats
+from router_gateway.core.types import Floats, Ints
 from router_gateway.embedding import sketch
 from router_gateway.embedding.canonical import clean, through_float16
 from router_gateway.embedding.wordpiece import WordPieces
@@ -78,6 +79,7 @@ class StaticEmbedder:
         self._path = table or TABLE
         self._lock = threading.Lock()
         self._table: Table | None = None
+        self._scale: Floats
         self._pieces: WordPieces | None = None
 
     def load(self) -> None:
@@ -106,11 +108,10 @@ class StaticEmbedder:
         own = len(table.scale)
         vectors = np.empty((len(texts), own + sketch.WIDTH), dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
-            ids = pieces.ids(clean(text[-CHARS_MAX:]))
-            np.multiply(table.rows.take(ids, axis=0).sum(axis=0, dtype=np.int32), table.scale, out=vector[:own])
-            vector[own:] = sketch.sketch(ids)
-            _normalise(vector[:own])
-            _normalise(vector[own:])
+            ids = np.array(pieces.ids(clean(text[-CHARS_MAX:])), dtype=np.int64)
+            meaning = table.rows.take(ids, axis=0).sum(axis=0, dtype=np.int32) * self._scale
+            _normalised(meaning.astype(np.float32), out=vector[:own])
+            _normalised(sketch.sketch(ids), out=vector[own:])
         vectors *= np.float32(np.sqrt(0.5))
         return through_float16(vectors)
 
@@ -119,15 +120,17 @@ class StaticEmbedder:
             with self._lock:
                 if self._pieces is None or self._table is None:
                     self._table = Table.read(self._path)
+                    self._scale = self._table.scale.astype(np.float64)  # whole numbers times float32 pass through it
                     self._pieces = WordPieces(self._table.vocabulary)
         return self._table, self._pieces
 
 
-def _normalise(half: Floats) -> None:
-    """To unit length, in place; what has none points along the first axis."""
+def _normalised(half: Floats | Ints, *, out: Floats) -> None:
+    """`half` at unit length into `out`, both (d,); what has none points along the first axis."""
     wide = half.astype(np.float64)  # processors add in different orders: in float32 that would show
-    square = wide @ wide
+    square = float(wide @ wide)
     if square > 0.0:
-        half[:] = wide / np.sqrt(square)
+        np.divide(wide, math.sqrt(square), out=out, casting="same_kind")
     else:  # no words, or all of them cancelled
-        half[0] = 1.0
+        out[:] = 0.0
+        out[0] = 1.0
