@@ -46,6 +46,7 @@ from router_gateway.lifecycle.rollout import Rollout
 from router_gateway.routing.in_service import Roster
 from router_gateway.routing.router import Router
 from router_gateway.routing.steering import Steering
+from router_gateway.routing.together import Asked, Turns, decide
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Gateway:
         # Two threads: one stuck policy must not make the next request late as well.
         self._routing_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="routing")
         self._roster = Roster()
+        self._turns = Turns()
+        self._answering = 0
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -116,8 +119,12 @@ class Gateway:
         `decided` is told the decision as soon as it is written down.
         """
         started = time.perf_counter()
-        decision, vector, timings = await self.decide(ask, served=True)
-        return await self.carry_out(ask, decision, vector, timings, started=started, decided=decided)
+        self._answering += 1
+        try:
+            decision, vector, timings = await self.decide(ask, served=True)
+            return await self.carry_out(ask, decision, vector, timings, started=started, decided=decided)
+        finally:
+            self._answering -= 1
 
     async def carry_out(
         self,
@@ -255,14 +262,18 @@ class Gateway:
         return vector, np.stack(before)[None]
 
     async def _route(self, router: Router, query: Query, vector: Floats, earlier: Floats | None) -> Decision:
-        """In a thread, until the policy in service has proved quick."""
-        known = self._roster.known(router)
-        pace, score = known.pace, partial(known.score, vector)
-        work = partial(router.route, [query], vector[None, :], earlier, self._steering, score)
-        if pace.quick:
-            return pace.run(work)[0]
+        """In a thread, until the policy in service has proved quick; then with whoever comes at the same time."""
+        known, steering = self._roster.known(router), self._steering
+        if known.pace.quick and earlier is None:
+            asked = Asked(query=query, vector=vector)
+            if self._answering > 1:
+                return await self._turns.decide(router, known, asked, steering)
+            return decide(router, known, [asked], steering)[0]
+        work = partial(router.route, [query], vector[None, :], earlier, steering, partial(known.score, [vector]))
+        if known.pace.quick:
+            return known.pace.run(work)[0]
         loop = asyncio.get_running_loop()
-        return (await loop.run_in_executor(self._routing_threads, pace.run, work))[0]
+        return (await loop.run_in_executor(self._routing_threads, known.pace.run, work))[0]
 
     def neighbours(self, ask: Ask, vector: Floats | None, decision: Decision) -> list[Neighbour] | None:
         """The past queries the decision leaned on, where its policy can name them; no text is kept of them."""

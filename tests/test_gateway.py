@@ -118,10 +118,12 @@ class Watched:
 
     def __init__(self):
         self.threads = []
+        self.sizes = []
         self.pause_s = 0.0
 
     def score(self, queries):
         self.threads.append(threading.get_ident())
+        self.sizes.append(len(queries))
         time.sleep(self.pause_s)
         shape = (len(queries), 1)
         return Scores(endpoints=("small",), quality=np.full(shape, 0.5, "f4"), stddev=np.zeros(shape, "f4"))
@@ -144,3 +146,21 @@ async def test_a_policy_that_proved_quick_runs_on_the_loop_until_it_is_slow_once
     late = await site.chat(EASY)
     assert policy.threads[-1] != here
     assert late.headers["x-router-reason"] == "fallback:error"
+
+
+async def test_requests_that_come_together_are_decided_together_each_for_itself(start):
+    policy = Watched()
+    site = await start(policies={"watched": NamedPolicy(name="watched", version=1, policy=policy)})
+    for number in range(1_000):  # on a busy machine not every run counts
+        await site.chat(f"once {number}")
+        if policy.threads[-1] == threading.get_ident():
+            break
+    assert set(policy.sizes) == {1}
+    allowed = [{"allowed_models": ["small"]}, {"allowed_models": ["nobody"]}] * 10
+    answers = await asyncio.gather(*(site.chat(f"{EASY} {i}", routing=wish) for i, wish in enumerate(allowed)))
+    assert [answer.status_code for answer in answers] == [200, 400] * 10
+    assert {answer.headers["x-router-reason"] for answer in answers[::2]} <= {"scored", "pinned"}
+    assert len({answer.headers["x-router-decision-id"] for answer in answers}) == 20
+    answers = await asyncio.gather(*(site.chat(f"{EASY} again {i}") for i in range(20)))
+    assert {answer.headers["x-router-reason"] for answer in answers} == {"scored"}
+    assert max(policy.sizes) > 1

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_ROWS = 200
 _BATCH_BYTES = 256 << 10  # long rows make a batch of fewer
-_LINGER_S = 0.05
+_LINGER_S = 0.2  # a transaction costs as much as twenty rows
 _PAUSE_S = 1.0
 _ADOPT_EVERY_S = 30.0
 _BACKOFF_S = (0.1, 5.0)  # first pause and longest pause

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from router_gateway.core.pace import Pace
 from router_gateway.core.protocols import ReadsConversations
@@ -40,22 +43,62 @@ class InService:
         )
         self._said: dict[int, _Said] = {}
 
-    def score(self, vector: Floats, named: NamedPolicy, query: Queries) -> Scores:
-        """The scores of one query, whose vector (d,) is that very array: a cache of vectors gives one for one text.
+    def score(self, vectors: Sequence[Floats], named: NamedPolicy, queries: Queries) -> Scores:
+        """The scores of queries, whose vectors (d,) are those very arrays: a cache of vectors gives one for one text.
 
         What may be written to is from no cache: its text is new, and not remembered before it comes again.
         """
-        if named is not self.named or query.earlier is not None or vector.flags.writeable:
-            return scored(named, query)
-        tokens_input, route = int(query.tokens_input[0]), None if query.routes is None else query.routes[0]
+        if named is not self.named or queries.earlier is not None:
+            return scored(named, queries)
+        said = [self._recalled(vector, queries, row) for row, vector in enumerate(vectors)]
+        if len(said) == 1 and said[0] is not None:
+            return said[0]
+        new = [row for row, scores in enumerate(said) if scores is None]
+        if len(new) == len(said):
+            scores = scored(named, queries)
+            for row, vector in enumerate(vectors):
+                self._remember(vector, queries, row, scores, row)
+            return scores
+        found = scored(named, queries.take(np.array(new))) if new else None
+        for place, row in enumerate(new):
+            assert found is not None
+            said[row] = _row(found, place)
+            self._remember(vectors[row], queries, row, found, place)
+        return _stacked([scores for scores in said if scores is not None])
+
+    def _recalled(self, vector: Floats, queries: Queries, row: int) -> Scores | None:
         said = self._said.get(id(vector))
-        if said is not None and said.vector is vector and (said.tokens_input, said.route) == (tokens_input, route):
-            return said.scores
+        if said is None or said.vector is not vector:
+            return None
+        return said.scores if (said.tokens_input, said.route) == _beside(queries, row) else None
+
+    def _remember(self, vector: Floats, queries: Queries, row: int, scores: Scores, place: int) -> None:
+        if vector.flags.writeable:
+            return
         if len(self._said) >= _SCORES_MAX:
             self._said.clear()
-        scores = scored(named, query)
-        self._said[id(vector)] = _Said(vector, tokens_input, route, scores)
+        self._said[id(vector)] = _Said(vector, *_beside(queries, row), _row(scores, place))
+
+
+def _beside(queries: Queries, row: int) -> tuple[int, str | None]:
+    """What a policy reads of a query beside its text: tokens, and what a route model said."""
+    return int(queries.tokens_input[row]), None if queries.routes is None else queries.routes[row]
+
+
+def _row(scores: Scores, place: int) -> Scores:
+    if len(scores.quality) == 1:
         return scores
+    one = slice(place, place + 1)
+    return Scores(endpoints=scores.endpoints, quality=scores.quality[one], stddev=scores.stddev[one])
+
+
+def _stacked(parts: Sequence[Scores]) -> Scores:
+    """One after the other: of one policy, so of the same endpoints."""
+    return Scores(
+        endpoints=parts[0].endpoints,
+        quality=np.concatenate([part.quality for part in parts]),
+        stddev=np.concatenate([part.stddev for part in parts]),
+    )
 
 
 class Roster:
