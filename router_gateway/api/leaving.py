@@ -7,8 +7,8 @@ from types import TracebackType
 
 from starlette.types import Receive
 
-_UNWATCHED_S = 0.02
-"""Most answers are there before anybody could leave; only later ones are worth a task that watches the connection."""
+_UNWATCHED_S = 0.25
+"""An answer that is there by then needs no task that watches the connection; who left is noticed then at the latest."""
 
 
 class ClientGone(Exception):
