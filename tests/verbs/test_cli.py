@@ -1,17 +1,13 @@
 """The command line, verb by verb, on a small installation of its own."""
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
-
-from router_gateway import cli
 
 CONFIG = """
 state_dir: {state}
@@ -27,14 +23,6 @@ endpoints:
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.upper().startswith("ROUTER_GATEWAY")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / "gateway.yaml"
@@ -43,20 +31,9 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(console):
     """`run(*arguments)`: (exit code, stdout, stderr) of the console script."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["router-gateway", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        return code, *capsys.readouterr()
-
-    return run
+    return console
 
 
 @pytest.fixture
