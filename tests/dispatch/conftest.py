@@ -13,6 +13,7 @@ import pytest
 from router_gateway.core.body import Body
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Endpoint
+from router_gateway.dispatch.connections import Connections
 from router_gateway.dispatch.fallback import FallbackDispatcher
 from router_gateway.dispatch.passthrough import PassthroughUpstream
 from router_gateway.dispatch.upstream import Call
@@ -263,3 +264,10 @@ async def stream_then_wait(exchange):
 @pytest.fixture
 def attempts():
     return []
+
+
+@pytest.fixture
+async def connections():
+    opened = Connections()
+    yield opened
+    await opened.aclose()
