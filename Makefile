@@ -109,7 +109,7 @@ coldstart: $(VENV)/.installed ## Judge a new installation that knows its endpoin
 	@OMP_NUM_THREADS=1 PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/coldstart.py $(ARGS)
 
 preference-conditioned: $(VENV)/.installed ## Compare a router trained for all prices with quality minus price
-	@$(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/preference_conditioned.py $(ARGS)
 
 request-path: $(VENV)/.installed ## Where a request's processor time goes, stage by stage
 	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/request_path.py $(ARGS)

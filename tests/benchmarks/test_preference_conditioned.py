@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "preference_conditioned.py"
+from tests.benchmarks.conftest import BENCHMARKS
 
 
-@pytest.fixture(scope="module")
-def experiment():
-    """The script as a module: benchmarks/ is not on the path."""
-    spec = importlib.util.spec_from_file_location("preference_conditioned", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        del sys.modules[spec.name]
+@pytest.fixture
+def experiment(monkeypatch):
+    """The module that trains the router: benchmarks/ is on the path only where it is asked for."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("preference_router")
+
+
+@pytest.fixture
+def comparison(experiment):
+    """The module that compares it."""
+    return importlib.import_module("preference_conditioned")
 
 
 def test_costs_run_from_zero_to_one_and_are_zero_where_equal(experiment):
@@ -118,12 +116,12 @@ def test_tuning_learns_from_outcomes_what_the_estimate_does_not_say(experiment, 
     assert quality.numpy()[np.arange(400), picked].mean() > 0.9
 
 
-def test_paired_differences_are_of_the_same_seed(experiment):
+def test_paired_differences_are_of_the_same_seed(comparison):
     seeds = [
-        {name: {f: x + (0.1 if name == "tuned" else 0.0) for f in experiment.FIGURES} for name in experiment.ROUTERS}
+        {name: {f: x + (0.1 if name == "tuned" else 0.0) for f in comparison.FIGURES} for name in comparison.ROUTERS}
         for x in (0.1, 0.5, 0.9)
     ]
-    found = experiment.summed(seeds)
+    found = comparison.summed(seeds)
     assert found["routers"]["rule"]["gap_closed"]["sd"] == pytest.approx(0.4)
     difference = found["paired"]["tuned - rule"]["gap_closed"]
     assert difference["mean"] == pytest.approx(0.1)
