@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import http.client
 import logging
@@ -22,6 +23,7 @@ from router_gateway.core.errors import ConfigError
 from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.verbs import workers
+from router_gateway.verbs.accepting import Acceptor
 from router_gateway.verbs.showing import dashboard_process
 from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
@@ -135,7 +137,8 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Calls `announce` once requests are answered and signals are handled, and `stopping` when it begins to stop.
+    """Takes connections many at a time; calls `announce` once requests are answered and signals are handled, and
+    `stopping` when it begins to stop.
 
     Before it has announced, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
     """
@@ -147,8 +150,14 @@ class _Server(uvicorn.Server):
         self._announce, self._stopping = announce, stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        await super().startup(sockets=[])
+        self.servers += [Acceptor(listener, self._protocol) for listener in sockets or ()]  # type: ignore[misc]
         self._announce()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Of one connection, as uvicorn's own `startup` makes it."""
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
