@@ -15,8 +15,9 @@ from router_gateway.core.errors import LedgerFull, LedgerUnavailable
 from router_gateway.core.ids import uuid7
 from router_gateway.core.types import Feedback, NamedPolicy, Query, Scores
 from router_gateway.ledger.keys import Keys
+from router_gateway.routing.together import TOGETHER_MAX
 from tests.api.building import EASY, endpoint, running
-from tests.dispatch.conftest import serve  # noqa: F401 - a fixture: upstreams whose answers are scripted
+from tests.dispatch.conftest import good_whole, serve  # noqa: F401 - a fixture: upstreams whose answers are scripted
 
 
 @pytest.fixture
@@ -148,19 +149,37 @@ async def test_a_policy_that_proved_quick_runs_on_the_loop_until_it_is_slow_once
     assert late.headers["x-router-reason"] == "fallback:error"
 
 
-async def test_requests_that_come_together_are_decided_together_each_for_itself(start):
+async def test_requests_that_come_together_are_decided_together_each_for_itself(start, serve, monkeypatch):  # noqa: F811
+    upstream = await serve(good_whole)
     policy = Watched()
-    site = await start(policies={"watched": NamedPolicy(name="watched", version=1, policy=policy)})
+    site = await start(
+        endpoints=[endpoint("small", base_url=upstream.base_url), endpoint("mid", base_url=upstream.base_url)],
+        policies={"watched": NamedPolicy(name="watched", version=1, policy=policy)},
+        over_http=True,
+    )
     for number in range(1_000):  # on a busy machine not every run counts
         await site.chat(f"once {number}")
         if policy.threads[-1] == threading.get_ident():
             break
     assert set(policy.sizes) == {1}
+    embed, gate, arrived = site.gateway.batcher.embed_one, asyncio.Event(), []
+
+    async def embed_and_wait(text):
+        vector = await embed(text)
+        arrived.append(text)
+        if len(arrived) == 20:
+            gate.set()
+        await gate.wait()
+        return vector
+
+    monkeypatch.setattr(site.gateway.batcher, "embed_one", embed_and_wait)
     allowed = [{"allowed_models": ["small"]}, {"allowed_models": ["nobody"]}] * 10
     answers = await asyncio.gather(*(site.chat(f"{EASY} {i}", routing=wish) for i, wish in enumerate(allowed)))
     assert [answer.status_code for answer in answers] == [200, 400] * 10
-    assert {answer.headers["x-router-reason"] for answer in answers[::2]} <= {"scored", "pinned"}
     assert len({answer.headers["x-router-decision-id"] for answer in answers}) == 20
+    gate.clear()
+    arrived.clear()
+    policy.sizes.clear()
     answers = await asyncio.gather(*(site.chat(f"{EASY} again {i}") for i in range(20)))
     assert {answer.headers["x-router-reason"] for answer in answers} == {"scored"}
-    assert max(policy.sizes) > 1
+    assert policy.sizes == [TOGETHER_MAX, TOGETHER_MAX, 20 - 2 * TOGETHER_MAX]

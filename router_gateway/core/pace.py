@@ -16,7 +16,11 @@ class Pace:
 
     `proofs` runs of at most `quick_ms` make it quick. One over `slow_ms` undoes that, and twice as many
     proofs are asked for the next time; after a thousand quick ones the past is forgotten. So what hangs holds
-    up the loop once at most, and only if it did well before. `clock` gives seconds.
+    up the loop once at most, and only if it did well before.
+
+    A thread beside a busy loop waits for the interpreter again and again. So a run may take longer by `waits` times
+    what its own thread computed; work that waits for something else, a network say, has no such excuse.
+    `clock` gives seconds, `computed` seconds of the calling thread's processor time.
     """
 
     def __init__(
@@ -25,12 +29,15 @@ class Pace:
         proofs: int = 20,
         quick_ms: float = 2.0,
         slow_ms: float = 50.0,
+        waits: float = 4.0,
         clock: Callable[[], float] = time.perf_counter,
+        computed: Callable[[], float] = time.thread_time,
     ) -> None:
         self._proofs = self._wanted = proofs
         self._quick_ms = quick_ms
         self._slow_ms = slow_ms
-        self._clock = clock
+        self._waits = waits
+        self._clock, self._computed = clock, computed
         self._seen = 0
 
     @property
@@ -40,18 +47,19 @@ class Pace:
 
     def run(self, work: Callable[[], T], *, units: int = 1) -> T:
         """What `work` returns or raises; the time counts either way, per unit. May be called from any thread."""
-        began = self._clock()
+        began, computed = self._clock(), self._computed()
         try:
             return work()
         finally:
-            self._took((self._clock() - began) * 1e3 / units)
+            own_ms = (self._computed() - computed) * 1e3 / units
+            self._took((self._clock() - began) * 1e3 / units, own_ms)
 
-    def _took(self, milliseconds: float) -> None:
+    def _took(self, milliseconds: float, own_ms: float) -> None:
         if milliseconds > self._slow_ms:
             if self.quick:
                 self._wanted = min(2 * self._wanted, _PROOFS_MAX)
             self._seen = 0
-        elif milliseconds <= self._quick_ms:
+        elif own_ms <= self._quick_ms and milliseconds <= self._quick_ms + self._waits * own_ms:
             self._seen += 1
             if self._seen >= self._wanted + 1_000:
                 self._wanted = self._proofs

@@ -1,3 +1,7 @@
+import sys
+import threading
+import time
+
 import pytest
 
 from router_gateway.core.pace import Pace
@@ -19,6 +23,61 @@ class Clock:
 @pytest.fixture
 def clock():
     return Clock()
+
+
+@pytest.fixture
+def work(clock):
+    """`work(waited, computed)`: a run of so many milliseconds, and a pace that needs one proof of it."""
+    own = Clock()
+    pace = Pace(proofs=1, quick_ms=2.0, waits=4.0, clock=clock, computed=own)
+
+    def run(*, waited, computed, units=1):
+        pace.run(lambda: (clock.passes(waited + computed), own.passes(computed)), units=units)
+        return pace.quick
+
+    return run
+
+
+@pytest.mark.parametrize(("waited", "computed", "quick"), [(2.5, 0.3, True), (7.5, 2.0, True), (3.0, 0.1, False)])
+def test_waiting_is_excused_in_proportion_to_what_was_computed(work, waited, computed, quick):
+    assert work(waited=waited, computed=computed) is quick
+
+
+def test_what_computes_too_long_is_never_excused(work):
+    assert not work(waited=0.0, computed=2.1)
+
+
+def test_a_run_of_several_is_judged_by_one_of_them(work):
+    assert work(waited=20.0, computed=8.0, units=8)
+
+
+def test_what_waits_for_a_network_is_not_quick():
+    pace = Pace(proofs=1)
+    for _ in range(3):
+        pace.run(lambda: time.sleep(0.01))
+    assert not pace.quick
+
+
+def test_what_computes_beside_a_busy_thread_proves_quick():
+    stop, pace, before = threading.Event(), Pace(proofs=20), sys.getswitchinterval()
+
+    def spin():
+        while not stop.is_set():
+            pass
+
+    busy = threading.Thread(target=spin)
+    sys.setswitchinterval(0.0005)  # as `serve` sets it
+    busy.start()
+    try:
+        for _ in range(20_000):
+            pace.run(lambda: sum(range(20_000)))  # some tenths of a millisecond
+            if pace.quick:
+                break
+    finally:
+        stop.set()
+        busy.join()
+        sys.setswitchinterval(before)
+    assert pace.quick
 
 
 def runs(pace, clock, *milliseconds):
