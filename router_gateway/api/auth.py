@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from starlette.requests import Request
 
@@ -45,6 +46,7 @@ class Authenticator:
     outage_s: float = 3600.0
     remembered_max: int = 10_000
     _remembered: OrderedDict[bytes, _Remembered] = field(default_factory=OrderedDict)
+    _asked: dict[bytes, asyncio.Future[ApiKey | None]] = field(default_factory=dict)
 
     async def __call__(self, request: Request) -> ApiKey:
         """The key of a request, from `Authorization: Bearer` or `x-api-key`. Raises AuthError."""
@@ -76,7 +78,7 @@ class Authenticator:
         if remembered is not None and now - remembered.asked_s < self.remember_s:
             return remembered.key
         try:
-            key = await asyncio.to_thread(self.find, secret)
+            key = await self._ask(digest, secret)
         except LedgerUnavailable:
             if remembered is None or remembered.key is None or now - remembered.found_s >= self.outage_s:
                 raise
@@ -87,3 +89,16 @@ class Authenticator:
         if len(self._remembered) > self.remembered_max:
             self._remembered.popitem(last=False)
         return key
+
+    async def _ask(self, digest: bytes, secret: str) -> ApiKey | None:
+        """What the database says of it: one question at a time, however many requests wait for the answer."""
+        asked = self._asked.get(digest)
+        if asked is None:
+            asked = self._asked[digest] = asyncio.ensure_future(asyncio.to_thread(self.find, secret))
+            asked.add_done_callback(partial(self._answered, digest))
+        return await asyncio.shield(asked)
+
+    def _answered(self, digest: bytes, asked: asyncio.Future[ApiKey | None]) -> None:
+        del self._asked[digest]
+        if not asked.cancelled():
+            asked.exception()  # those who wait are told; perhaps they have all left

@@ -1,5 +1,8 @@
 """How long a key is remembered."""
 
+import asyncio
+import time
+
 import pytest
 from starlette.requests import Request
 
@@ -92,3 +95,42 @@ async def test_while_the_register_is_away_good_keys_stay_good_for_a_time(keys):
     auth.outage_s = 0
     with pytest.raises(LedgerUnavailable):
         await auth(request(key))
+
+
+class Slow(Counting):
+    """Takes its time, so that others come meanwhile."""
+
+    def __call__(self, secret):
+        time.sleep(0.1)
+        return super().__call__(secret)
+
+
+async def test_those_who_come_while_the_database_is_asked_wait_for_the_same_answer(keys):
+    find, key = Slow(keys), keys.create("a", tenant="t")
+    auth = Authenticator(find=find, remember_s=3600)
+    found = await asyncio.gather(*(auth(request(key)) for _ in range(10)))
+    assert {each.tenant for each in found} == {"t"}
+    assert find.asked == 1
+    assert not auth._asked
+
+
+async def test_one_who_leaves_takes_the_answer_from_nobody(keys):
+    find, key = Slow(keys), keys.create("a", tenant="t")
+    auth = Authenticator(find=find, remember_s=3600)
+    leaving, staying = (asyncio.ensure_future(auth(request(key))) for _ in range(2))
+    await asyncio.sleep(0.02)
+    leaving.cancel()
+    assert (await staying).tenant == "t"
+    assert leaving.cancelled()
+    assert find.asked == 1
+
+
+async def test_all_who_wait_are_told_that_the_database_is_away_and_the_next_one_asks_again(keys):
+    find, key = Slow(keys), keys.create("a", tenant="t")
+    find.away = True
+    auth = Authenticator(find=find)
+    told = await asyncio.gather(*(auth(request(key)) for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in told] == [LedgerUnavailable] * 3
+    assert find.asked == 1
+    find.away = False
+    assert (await auth(request(key))).tenant == "t"
