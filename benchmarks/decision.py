@@ -31,11 +31,12 @@ from router_gateway import registry
 from router_gateway.core.experience import Experience
 from router_gateway.core.ids import uuid7
 from router_gateway.core.protocols import Embedder
-from router_gateway.core.types import Endpoint, Ints, NamedPolicy, Queries, Query, Scores
+from router_gateway.core.types import Endpoint, Floats, Ints, NamedPolicy, Queries, Query, Scores
 from router_gateway.evaluation.embeddings import Encoder
 from router_gateway.routing.cost import TokenPriceCost
 from router_gateway.routing.router import Router
 from router_gateway.routing.rules import InverseGap
+from router_gateway.routing.together import TOGETHER_MAX
 
 POLICIES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "knn": ("knn", {"k": 160}),
@@ -47,8 +48,9 @@ POLICIES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 """What is measured, by label: a registered name and its parameters."""
 
-STAGES = ("embed", "score", "rest", "route", "whole")
-"""Encoding the text; the policy's `score`; everything else of `Router.route`; all of it; text to choice."""
+STAGES = ("embed", "score", "rest", "route", "whole", "together")
+"""Encoding the text; the policy's `score`; everything else of `Router.route`; all of it; text to choice; `Router.route`
+a query where as many as a gateway decides together are (routing/together.py)."""
 
 _COMMON = (
     "the of and to in is that for it with as on be at by this have from or an are not what which when how can you your "
@@ -190,8 +192,18 @@ def decide(one: Subject, embedder: Embedder, text: str, *, counted: bool) -> Non
     if counted:
         score_ns = one.clocked.took_ns
         took = (embedded - began, score_ns, routed - embedded - score_ns, routed - embedded, routed - began)
-        for stage, each in zip(STAGES, took, strict=True):
+        for stage, each in zip(STAGES[:-1], took, strict=True):
             one.times[stage].append(each)
+
+
+def decide_together(one: Subject, asked: Sequence[str], vectors: Floats) -> None:
+    """Texts, with their vectors (Q, d), decided in batches as a gateway under load would, timed a query."""
+    for start in range(0, len(vectors), TOGETHER_MAX):
+        batch = vectors[start : start + TOGETHER_MAX]
+        queries = [Query(id=uuid7(), text=text, tokens_input=100) for text in asked[start : start + TOGETHER_MAX]]
+        began = time.perf_counter_ns()
+        one.router.route(queries, batch)
+        one.times["together"].append((time.perf_counter_ns() - began) // len(batch))
 
 
 def measure(subjects: Mapping[str, Subject], embedder: Embedder, asked: Sequence[str], rounds: int) -> None:
@@ -199,6 +211,7 @@ def measure(subjects: Mapping[str, Subject], embedder: Embedder, asked: Sequence
     for one in subjects.values():
         for text in asked[:_WARM_UPS]:
             decide(one, embedder, text, counted=False)
+    vectors = embedder.embed(asked)
     gc.collect()
     gc.freeze()
     try:
@@ -206,6 +219,7 @@ def measure(subjects: Mapping[str, Subject], embedder: Embedder, asked: Sequence
             for one in subjects.values():
                 for text in asked:
                     decide(one, embedder, text, counted=True)
+                decide_together(one, asked, vectors)
     finally:
         gc.unfreeze()
 

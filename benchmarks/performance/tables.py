@@ -141,6 +141,7 @@ def decision_table(found: dict[str, Any]) -> str:
         "score": "the policy",
         "rest": "the rest of routing",
         "whole": "text to choice",
+        "together": "policy and routing, eight together, each",
     }
     rows = []
     for name, own in found["policies"].items():
