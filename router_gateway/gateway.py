@@ -266,14 +266,17 @@ class Gateway:
         known, steering = self._roster.known(router), self._steering
         if known.pace.quick and earlier is None:
             asked = Asked(query=query, vector=vector)
-            if self._answering > 1:
-                return await self._turns.decide(router, known, asked, steering)
-            return decide(router, known, [asked], steering)[0]
+            if self._answering <= 1:
+                return decide(router, known, [asked], steering)[0]
+            decision = await self._turns.decide(router, known, asked, steering)
+            if decision is not None:
+                return decision
         work = partial(router.route, [query], vector[None, :], earlier, steering, partial(known.score, [vector]))
         if known.pace.quick:
             return known.pace.run(work)[0]
-        loop = asyncio.get_running_loop()
-        return (await loop.run_in_executor(self._routing_threads, known.pace.run, work))[0]
+        async with asyncio.timeout(self.routing_deadline_ms / 1e3):  # it may have been quick when the request began
+            loop = asyncio.get_running_loop()
+            return (await loop.run_in_executor(self._routing_threads, known.pace.run, work))[0]
 
     def neighbours(self, ask: Ask, vector: Floats | None, decision: Decision) -> list[Neighbour] | None:
         """The past queries the decision leaned on, where its policy can name them; no text is kept of them."""

@@ -46,7 +46,7 @@ class Authenticator:
     outage_s: float = 3600.0
     remembered_max: int = 10_000
     _remembered: OrderedDict[bytes, _Remembered] = field(default_factory=OrderedDict)
-    _asked: dict[bytes, asyncio.Future[ApiKey | None]] = field(default_factory=dict)
+    _asked: dict[bytes, tuple[asyncio.Future[ApiKey | None], float]] = field(default_factory=dict)
 
     async def __call__(self, request: Request) -> ApiKey:
         """The key of a request, from `Authorization: Bearer` or `x-api-key`. Raises AuthError."""
@@ -78,7 +78,7 @@ class Authenticator:
         if remembered is not None and now - remembered.asked_s < self.remember_s:
             return remembered.key
         try:
-            key = await self._ask(digest, secret)
+            key, now = await self._ask(digest, secret, now)
         except LedgerUnavailable:
             if remembered is None or remembered.key is None or now - remembered.found_s >= self.outage_s:
                 raise
@@ -90,13 +90,14 @@ class Authenticator:
             self._remembered.popitem(last=False)
         return key
 
-    async def _ask(self, digest: bytes, secret: str) -> ApiKey | None:
-        """What the database says of it: one question at a time, however many requests wait for the answer."""
-        asked = self._asked.get(digest)
-        if asked is None:
-            asked = self._asked[digest] = asyncio.ensure_future(asyncio.to_thread(self.find, secret))
+    async def _ask(self, digest: bytes, secret: str, now: float) -> tuple[ApiKey | None, float]:
+        """What the database says of it, and when it was asked: one question at a time, however many wait for it."""
+        asking = self._asked.get(digest)
+        if asking is None:
+            asked = asyncio.ensure_future(asyncio.to_thread(self.find, secret))
             asked.add_done_callback(partial(self._answered, digest))
-        return await asyncio.shield(asked)
+            asking = self._asked[digest] = asked, now
+        return await asyncio.shield(asking[0]), asking[1]
 
     def _answered(self, digest: bytes, asked: asyncio.Future[ApiKey | None]) -> None:
         del self._asked[digest]

@@ -19,8 +19,8 @@ class Pace:
     up the loop once at most, and only if it did well before.
 
     A thread beside a busy loop waits for the interpreter again and again. So a run may take longer by `waits` times
-    what its own thread computed; work that waits for something else, a network say, has no such excuse.
-    `clock` gives seconds, `computed` seconds of the calling thread's processor time.
+    what its own thread computed; what waits for something else, a network say, passes only if it computes nearly as
+    long. `clock` gives seconds, `computed` seconds of the calling thread's processor time.
     """
 
     def __init__(
@@ -46,20 +46,23 @@ class Pace:
         return self._seen >= self._wanted
 
     def run(self, work: Callable[[], T], *, units: int = 1) -> T:
-        """What `work` returns or raises; the time counts either way, per unit. May be called from any thread."""
+        """What `work` returns or raises; the time counts either way. May be called from any thread.
+
+        Quick is a run whose time is so for each of `units`, slow is what takes too long altogether.
+        """
         began, computed = self._clock(), self._computed()
         try:
             return work()
         finally:
             own_ms = (self._computed() - computed) * 1e3 / units
-            self._took((self._clock() - began) * 1e3 / units, own_ms)
+            self._took((self._clock() - began) * 1e3, own_ms, units)
 
-    def _took(self, milliseconds: float, own_ms: float) -> None:
-        if milliseconds > self._slow_ms:
+    def _took(self, whole_ms: float, own_ms: float, units: int) -> None:
+        if whole_ms > self._slow_ms:
             if self.quick:
                 self._wanted = min(2 * self._wanted, _PROOFS_MAX)
             self._seen = 0
-        elif own_ms <= self._quick_ms and milliseconds <= self._quick_ms + self._waits * own_ms:
+        elif own_ms <= self._quick_ms and whole_ms / units <= self._quick_ms + self._waits * own_ms:
             self._seen += 1
             if self._seen >= self._wanted + 1_000:
                 self._wanted = self._proofs

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -39,7 +39,7 @@ class _Batch:
     known: InService
     steering: Steering | None
     asked: list[Asked] = field(default_factory=list)
-    answers: list[asyncio.Future[Decision]] = field(default_factory=list)
+    answers: list[asyncio.Future[Decision | None]] = field(default_factory=list)
 
     def takes(self, router: Router, known: InService, steering: Steering | None) -> bool:
         same = self.router is router and self.known is known and self.steering is steering
@@ -61,23 +61,30 @@ class Turns:
     def __init__(self) -> None:
         self._batches: deque[_Batch] = deque()
 
-    async def decide(self, router: Router, known: InService, asked: Asked, steering: Steering | None) -> Decision:
-        """The decision, made with all others of this turn. Raises what `Router.route` raises for this query alone."""
+    async def decide(
+        self, router: Router, known: InService, asked: Asked, steering: Steering | None
+    ) -> Decision | None:
+        """The decision, made with all others of this turn. Raises what `Router.route` raises for this query alone.
+
+        None where the policy has turned out slow meanwhile: then it must not be asked here.
+        """
         loop = asyncio.get_running_loop()
         if not self._batches:
             loop.call_soon(self._end)
         batch = next((b for b in self._batches if b.takes(router, known, steering)), None)
         if batch is None:
             self._batches.append(batch := _Batch(router=router, known=known, steering=steering))
-        answer: asyncio.Future[Decision] = loop.create_future()
+        answer: asyncio.Future[Decision | None] = loop.create_future()
         batch.asked.append(asked)
         batch.answers.append(answer)
         return await answer
 
     def _end(self) -> None:
-        _answer(self._batches.popleft())
-        if self._batches:
-            asyncio.get_running_loop().call_soon(self._end)
+        try:
+            _answer(self._batches.popleft())
+        finally:
+            if self._batches:
+                asyncio.get_running_loop().call_soon(self._end)
 
 
 def _answer(batch: _Batch) -> None:
@@ -85,17 +92,22 @@ def _answer(batch: _Batch) -> None:
     waiting = [(a, answer) for a, answer in zip(batch.asked, batch.answers, strict=True) if not answer.done()]
     if not waiting:
         return
+    if not batch.known.pace.quick:
+        for _, answer in waiting:
+            answer.set_result(None)
+        return
     try:
         decisions = decide(batch.router, batch.known, [asked for asked, _ in waiting], batch.steering)
     except Exception as error:
-        if len(waiting) == 1:
-            waiting[0][1].set_exception(error)
+        if len(waiting) == 1:  # no future takes a StopIteration
+            waiting[0][1].set_exception(RuntimeError("StopIteration") if isinstance(error, StopIteration) else error)
             return
         for asked, answer in waiting:  # what is wrong with one query is no concern of the others
-            alone = _Batch(
-                router=batch.router, known=batch.known, steering=batch.steering, asked=[asked], answers=[answer]
-            )
-            _answer(alone)
-        return
-    for (_, answer), decision in zip(waiting, decisions, strict=True):
-        answer.set_result(decision)
+            _answer(replace(batch, asked=[asked], answers=[answer]))
+    except BaseException as error:  # whatever becomes of the loop, nobody is left waiting
+        for _, answer in waiting:
+            answer.set_exception(RuntimeError(type(error).__name__))
+        raise
+    else:
+        for (_, answer), decision in zip(waiting, decisions, strict=True):
+            answer.set_result(decision)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
-"""Connections taken in a turn: the others that listen on the same socket (`server.workers`) get theirs."""
+"""Connections taken in a turn by the only process that listens."""
 
 _PAUSE_S = 1.0
 _NOTHING_LEFT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -25,12 +25,16 @@ class Acceptor:
     """What uvicorn calls a server: serves `listener` on the running loop from now on, until it is closed.
 
     make_protocol : of one connection
+    at_once : connections taken in a turn; where several processes listen, one that takes many leaves the others idle
     """
 
-    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], *, at_once: int = AT_ONCE
+    ) -> None:
         listener.setblocking(False)
         self._listener = listener
         self._make_protocol = make_protocol
+        self._at_once = at_once
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -43,14 +47,15 @@ class Acceptor:
             self._pause.cancel()
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for."""
+        """Return when every connection that was taken has its protocol."""
+        await asyncio.gather(*self._beginning, return_exceptions=True)
 
     def _listen(self) -> None:
         self._pause = None
         self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -74,3 +79,6 @@ class Acceptor:
         except OSError as error:  # it is gone already
             connection.close()
             log.debug("a connection broke off before it began (%s)", error.strerror)
+        except BaseException:
+            connection.close()
+            raise

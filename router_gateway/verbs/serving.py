@@ -23,7 +23,7 @@ from router_gateway.core.errors import ConfigError
 from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.verbs import workers
-from router_gateway.verbs.accepting import Acceptor
+from router_gateway.verbs.accepting import AT_ONCE, Acceptor
 from router_gateway.verbs.showing import dashboard_process
 from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
@@ -117,6 +117,7 @@ def _serve(
             ),
             announce,
             built.stopping,
+            alone=worker is None,
         )
         if config.learning.enabled:
             stack.enter_context(built.learner.running())
@@ -138,20 +139,22 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
 
 class _Server(uvicorn.Server):
     """Takes connections many at a time; calls `announce` once requests are answered and signals are handled, and
-    `stopping` when it begins to stop.
+    `stopping` when it begins to stop. `alone`: no other process listens on the same socket.
 
     Before it has announced, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
     """
 
     def __init__(
-        self, config: uvicorn.Config, announce: Callable[[], None], stopping: Callable[[], None] = lambda: None
+        self, config: uvicorn.Config, announce: Callable[[], None], stopping: Callable[[], None], *, alone: bool = True
     ) -> None:
         super().__init__(config)
         self._announce, self._stopping = announce, stopping
+        self._at_once = AT_ONCE if alone else 1
+        self._acceptors: list[Acceptor] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
-        self.servers += [Acceptor(listener, self._protocol) for listener in sockets or ()]  # type: ignore[misc]
+        self._acceptors = [Acceptor(each, self._protocol, at_once=self._at_once) for each in sockets or ()]
         self._announce()
 
     def _protocol(self) -> asyncio.Protocol:
@@ -161,6 +164,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()
+        for acceptor in self._acceptors:
+            acceptor.close()
+            await acceptor.wait_closed()  # a connection without its protocol would not hear of the end
         await super().shutdown(sockets=sockets)
 
 

@@ -1,7 +1,7 @@
 """How long a key is remembered."""
 
 import asyncio
-import time
+import threading
 
 import pytest
 from starlette.requests import Request
@@ -97,39 +97,77 @@ async def test_while_the_register_is_away_good_keys_stay_good_for_a_time(keys):
         await auth(request(key))
 
 
-class Slow(Counting):
-    """Takes its time, so that others come meanwhile."""
+class Gated(Counting):
+    """Answers once it is let."""
+
+    def __init__(self, keys):
+        super().__init__(keys)
+        self.begun, self.let = threading.Event(), threading.Event()
 
     def __call__(self, secret):
-        time.sleep(0.1)
-        return super().__call__(secret)
+        self.asked += 1
+        found = LedgerUnavailable("away") if self.away else self.keys.find(secret)
+        self.begun.set()
+        assert self.let.wait(60)
+        if isinstance(found, LedgerUnavailable):
+            raise found
+        return found
+
+
+async def begun(find):
+    """Return once the database is being asked."""
+    while not find.begun.is_set():
+        await asyncio.sleep(0.001)
 
 
 async def test_those_who_come_while_the_database_is_asked_wait_for_the_same_answer(keys):
-    find, key = Slow(keys), keys.create("a", tenant="t")
+    find, key = Gated(keys), keys.create("a", tenant="t")
     auth = Authenticator(find=find, remember_s=3600)
-    found = await asyncio.gather(*(auth(request(key)) for _ in range(10)))
-    assert {each.tenant for each in found} == {"t"}
+    asking = [asyncio.ensure_future(auth(request(key))) for _ in range(10)]
+    await begun(find)
+    find.let.set()
+    assert {each.tenant for each in await asyncio.gather(*asking)} == {"t"}
     assert find.asked == 1
     assert not auth._asked
 
 
 async def test_one_who_leaves_takes_the_answer_from_nobody(keys):
-    find, key = Slow(keys), keys.create("a", tenant="t")
+    find, key = Gated(keys), keys.create("a", tenant="t")
     auth = Authenticator(find=find, remember_s=3600)
     leaving, staying = (asyncio.ensure_future(auth(request(key))) for _ in range(2))
-    await asyncio.sleep(0.02)
+    await begun(find)
     leaving.cancel()
+    await asyncio.sleep(0)
+    find.let.set()
     assert (await staying).tenant == "t"
     assert leaving.cancelled()
     assert find.asked == 1
 
 
+async def test_an_answer_is_as_old_as_its_question_whoever_waited_for_it(keys):
+    find, key = Gated(keys), keys.create("a")
+    auth = Authenticator(find=find, remember_s=0.5)
+    first = asyncio.ensure_future(auth(request(key)))
+    await begun(find)
+    keys.revoke(keys.list()[0].id)
+    await asyncio.sleep(0.6)
+    late = asyncio.ensure_future(auth(request(key)))  # waits for what the database said before the key was revoked
+    await asyncio.sleep(0)
+    find.let.set()
+    assert await first == await late
+    with pytest.raises(AuthError):
+        await auth(request(key))
+    assert find.asked == 2
+
+
 async def test_all_who_wait_are_told_that_the_database_is_away_and_the_next_one_asks_again(keys):
-    find, key = Slow(keys), keys.create("a", tenant="t")
+    find, key = Gated(keys), keys.create("a", tenant="t")
     find.away = True
     auth = Authenticator(find=find)
-    told = await asyncio.gather(*(auth(request(key)) for _ in range(3)), return_exceptions=True)
+    asking = [asyncio.ensure_future(auth(request(key))) for _ in range(3)]
+    await begun(find)
+    find.let.set()
+    told = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(each) for each in told] == [LedgerUnavailable] * 3
     assert find.asked == 1
     find.away = False

@@ -116,7 +116,10 @@ def whole_run():
         "decision": {
             "default": "knn", "settings": {"encoder": "static", "endpoints": 11, "rows": 30_000},
             "policies": {
-                "knn": {"stages": dict.fromkeys(("embed", "score", "rest", "whole", "together"), stage), "arrays_mib": 1.0},
+                "knn": {
+                    "stages": dict.fromkeys(("embed", "score", "rest", "whole", "together"), stage),
+                    "arrays_mib": 1.0,
+                },
             },
         },
         "scale": {"rows": {"10000": {"flat": {

@@ -59,7 +59,18 @@ def test_what_waits_for_a_network_is_not_quick():
 
 
 def test_what_computes_beside_a_busy_thread_proves_quick():
-    stop, pace, before = threading.Event(), Pace(proofs=20), sys.getswitchinterval()
+    """Such work takes twice as long as it computes, and longer: by its time alone it would never be quick."""
+
+    def work():
+        sum(range(100_000))
+
+    def alone_ms():
+        began = time.thread_time()
+        work()
+        return (time.thread_time() - began) * 1e3
+
+    stop, before = threading.Event(), sys.getswitchinterval()
+    pace = Pace(proofs=10, quick_ms=1.2 * min(alone_ms() for _ in range(20)), slow_ms=10_000.0)
 
     def spin():
         while not stop.is_set():
@@ -69,8 +80,8 @@ def test_what_computes_beside_a_busy_thread_proves_quick():
     sys.setswitchinterval(0.0005)  # as `serve` sets it
     busy.start()
     try:
-        for _ in range(20_000):
-            pace.run(lambda: sum(range(20_000)))  # some tenths of a millisecond
+        for _ in range(2_000):
+            pace.run(work)
             if pace.quick:
                 break
     finally:
@@ -129,6 +140,13 @@ def test_units_share_the_time_of_a_run(clock):
     pace = Pace(proofs=1, clock=clock)
     pace.run(lambda: clock.passes(8), units=8)
     assert pace.quick
+
+
+def test_a_run_of_several_that_takes_too_long_altogether_is_slow(clock):
+    pace = Pace(proofs=1, clock=clock)
+    runs(pace, clock, 1)
+    pace.run(lambda: clock.passes(60), units=8)
+    assert not pace.quick
 
 
 def test_a_failure_counts_by_its_time_and_comes_through(clock):

@@ -1,6 +1,7 @@
 """Queries that come together are decided in one batch, each as if it had come alone."""
 
 import asyncio
+import time
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -32,6 +33,14 @@ class Listening:
     def score(self, queries: Queries) -> Scores:
         self.heard.append(len(queries))
         return self.policy.score(queries)
+
+
+def quick(router):
+    """What is known of its policy, once that has proved quick."""
+    known = Roster().known(router)
+    while not known.pace.quick:
+        known.pace.run(lambda: None)
+    return known
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ async def test_together_each_is_decided_as_alone(bench, make):
         guard=Guard(z=1.0),
         optimism=0.3,
     )
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     queries = [bench.query(row, id=UUID(int=7919 * row), tokens_input=100 + row) for row in range(20)]
     each = [Asked(query=q, vector=v) for q, v in zip(queries, asked_of.embedding, strict=True)]
     together = await all_at_once(turns, known, *((router, one, None) for one in each))
@@ -84,7 +93,7 @@ async def test_together_each_is_decided_as_alone(bench, make):
 
 async def test_a_policy_is_asked_once_for_those_of_a_turn_but_not_for_too_many(bench, listening):
     router, policy = listening
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     requests = [(router, asked(bench, bench.query(row)), None) for row in range(2 * TOGETHER_MAX + 3)]
     await all_at_once(turns, known, *requests)
     assert policy.heard == [TOGETHER_MAX, TOGETHER_MAX, 3]
@@ -94,7 +103,7 @@ async def test_a_policy_is_asked_once_for_those_of_a_turn_but_not_for_too_many(b
 
 async def test_between_two_batches_others_have_a_turn(bench, listening):
     router, policy = listening
-    known, turns, seen = Roster().known(router), Turns(), []
+    known, turns, seen = quick(router), Turns(), []
     loop = asyncio.get_running_loop()
 
     async def look():
@@ -111,7 +120,7 @@ async def test_between_two_batches_others_have_a_turn(bench, listening):
 
 async def test_what_no_endpoint_can_take_is_refused_alone(bench, listening):
     router, _ = listening
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     queries = [
         bench.query(0),
         bench.query(1, preferences=Preferences(ignore=("*",))),
@@ -130,7 +139,7 @@ async def test_what_no_endpoint_can_take_is_refused_alone(bench, listening):
 
 async def test_a_policy_that_fails_on_one_query_fails_that_one(bench, listening):
     router, _ = listening
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     queries = [bench.query(0), bench.query(99), bench.query(1)]  # nobody has taught it the second one
     found = await all_at_once(turns, known, *((router, asked(bench, q), None) for q in queries))
     assert isinstance(found[1], KeyError)
@@ -139,7 +148,7 @@ async def test_a_policy_that_fails_on_one_query_fails_that_one(bench, listening)
 
 async def test_whoever_left_is_not_asked_for(bench, listening):
     router, policy = listening
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     tasks = [
         asyncio.ensure_future(turns.decide(router, known, asked(bench, bench.query(row)), None)) for row in range(3)
     ]
@@ -153,7 +162,7 @@ async def test_whoever_left_is_not_asked_for(bench, listening):
 
 async def test_another_dial_or_another_router_is_another_batch(bench, listening):
     router, policy = listening
-    known, turns = Roster().known(router), Turns()
+    known, turns = quick(router), Turns()
     dear, cheap = Steering(worth_usd=100.0, optimism=0.0), Steering(worth_usd=0.001, optimism=0.0)
     saved = replace(router, worth_usd=7.0)
     one = asked(bench, bench.query(0))
@@ -162,3 +171,51 @@ async def test_another_dial_or_another_router_is_another_batch(bench, listening)
     )
     assert [d.worth_usd for d in found] == [100.0, 0.001, 100.0, 7.0]
     assert policy.heard == [2, 1, 1]
+
+
+class Failing:
+    """Scores nothing and raises what it is given, after a while."""
+
+    def __init__(self, error, pause_s=0.0):
+        self.error, self.pause_s, self.asked = error, pause_s, 0
+
+    def score(self, queries):
+        self.asked += 1
+        time.sleep(self.pause_s)
+        raise self.error
+
+
+def failing(router, error, pause_s=0.0):
+    policy = Failing(error, pause_s)
+    named = NamedPolicy(name="failing", version=1, policy=policy)
+    return replace(router, live=lambda: named), policy
+
+
+class Panic(BaseException):
+    """As an extension module may raise."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(StopIteration(), RuntimeError), (Panic("no"), RuntimeError), (ValueError("no"), ValueError)]
+)
+async def test_whatever_a_policy_raises_everybody_hears_of_it_and_the_next_are_decided(bench, listening, error, told):
+    good, _ = listening
+    bad, _ = failing(good, error)
+    known, turns = quick(bad), Turns()
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: heard.append(context))
+    requests = [(bad, asked(bench, bench.query(row)), None) for row in range(TOGETHER_MAX + 5)]
+    async with asyncio.timeout(30):
+        found = await all_at_once(turns, known, *requests)
+        assert {type(each) for each in found} == {told}
+        after = await all_at_once(turns, quick(good), (good, asked(bench, bench.query(0)), None))
+    assert after[0].query_id == bench.query(0).id
+    assert bool(heard) is isinstance(error, Panic)
+
+
+async def test_what_has_turned_out_slow_is_asked_here_no_more(bench, listening):
+    router, policy = failing(listening[0], ValueError("late"), pause_s=0.06)
+    known, turns = quick(router), Turns()
+    requests = [(router, asked(bench, bench.query(row)), None) for row in range(3 * TOGETHER_MAX)]
+    assert await all_at_once(turns, known, *requests) == [None] * len(requests)
+    assert policy.asked == 1

@@ -67,6 +67,50 @@ def test_a_busy_loop_takes_all_who_wait_within_few_turns(make_loop):
         runner.run(scenario())
 
 
+async def test_where_others_listen_too_it_takes_one_in_a_turn():
+    met = []
+    with listening() as listener:
+        acceptor = Acceptor(listener, lambda: Greeter(met), at_once=1)
+        waiting = clients(listener, 3)
+        most = 0
+        for _ in range(40):
+            before = len(met)
+            await turns(1, busy_s=0.001)
+            most = max(most, len(met) - before)
+        acceptor.close()
+        for client in waiting:
+            client.close()
+    assert (len(met), most) == (3, 1)
+
+
+async def test_who_waits_for_its_end_waits_for_connections_that_are_being_begun():
+    met = []
+    with listening() as listener:
+        acceptor = Acceptor(listener, lambda: Greeter(met))
+        with closing(clients(listener, 1)[0]):
+            async with asyncio.timeout(30):
+                while not acceptor._beginning:
+                    await asyncio.sleep(0)
+            acceptor.close()
+            await acceptor.wait_closed()
+            assert met
+
+
+async def test_a_protocol_that_cannot_be_made_ends_its_connection():
+    def cannot():
+        raise ValueError("no")
+
+    heard = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: heard.append(context))
+    with listening() as listener:
+        acceptor = Acceptor(listener, cannot)
+        with closing(clients(listener, 1)[0]) as client:
+            client.settimeout(30)
+            assert await loop.run_in_executor(None, client.recv, 1) == b""
+        acceptor.close()
+
+
 async def test_once_closed_it_takes_nobody():
     met = []
     with listening() as listener:
