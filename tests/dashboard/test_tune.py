@@ -56,6 +56,26 @@ def test_the_dial_moves_by_keys_and_says_what_changes_without_asking_the_gateway
     assert tab.site.api("GET", "/curve?on=traffic&since=30d").json()["computed_at"] == computed
 
 
+def test_what_is_being_typed_outlives_news_of_the_dial(tab: Tab):
+    page = opened(tab)
+    worth = page.get_by_label("worth_usd, in USD")
+    dial = page.get_by_role("slider", name="worth_usd")
+    worth.press("End")
+    worth.press_sequentially("23")
+    # The component is told something, as when a curve arrives: it renders again.
+    dial.evaluate("element => getElement(Number(element.id.split('-')[1])).$forceUpdate()")
+    page.wait_for_timeout(200)
+    expect(worth).to_have_value("0.0123")
+    worth.press("Enter")
+    expect(dial).to_have_attribute("aria-valuetext", "$0.0123 for a perfect answer")
+    worth.fill("much")
+    worth.press("Enter")
+    expect(worth).to_have_attribute("aria-invalid", "true")
+    dial.press("Home")
+    expect(worth).to_have_attribute("aria-invalid", "false")
+    expect(worth).not_to_have_value("much")
+
+
 def test_both_grounds_are_drawn_with_intervals_and_what_needs_no_router(tab: Tab):
     page = opened(tab)
     for title in ("On your traffic", "On the reference set"):

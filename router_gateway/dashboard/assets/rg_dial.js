@@ -10,7 +10,7 @@ export default {
       <div class="rg-dial-head">
         <label class="rg-dial-label" :for="name">{{ label }}</label>
         <span class="rg-dial-value"><span aria-hidden="true">$</span><input type="text" inputmode="decimal" autocomplete="off"
-          spellcheck="false" :aria-label="label + ', in USD'" :aria-invalid="wrong" :value="typed" @change="type" @keydown.enter="type"></span>
+          spellcheck="false" :aria-label="label + ', in USD'" :aria-invalid="wrong" :value="typed" @input="draft = $event.target.value" @change="type" @keydown.enter="type"></span>
       </div>
       <input type="range" :id="name" min="0" :max="steps" step="1" :value="place" :aria-valuetext="said"
         @input="slide" @keydown="jump">
@@ -18,13 +18,13 @@ export default {
     </div>`,
   props: { label: String, name: String, low: Number, high: Number, stops: Array, put: Array },
   data() {
-    return { worth: this.put[0], move: this.put[1], steps: STEPS, wrong: false };
+    return { worth: this.put[0], move: this.put[1], steps: STEPS, draft: null, wrong: false };
   },
   watch: {
     put([worth, move]) {
       if (move === this.move) return; // said again with other news, such as another range: it stays where it is
       this.move = move;
-      this.worth = worth;
+      this.settle(worth);
     },
   },
   computed: {
@@ -32,7 +32,7 @@ export default {
       return this.at(this.worth);
     },
     typed() {
-      return money(this.worth).slice(1);
+      return this.draft ?? money(this.worth).slice(1); // what is being typed outlives other news
     },
     said() {
       return `${money(this.worth)} for a perfect answer`;
@@ -63,10 +63,17 @@ export default {
     type(event) {
       const worth = Number(event.target.value.replace("$", "").trim());
       this.wrong = !(worth > 0 && Number.isFinite(worth));
-      if (!this.wrong && worth !== this.worth) this.go(worth);
+      if (this.wrong) this.draft = event.target.value;
+      else if (worth !== this.worth) this.go(worth);
+      else this.settle(worth);
+    },
+    settle(worth) {
+      this.worth = worth;
+      this.draft = null;
+      this.wrong = false;
     },
     go(worth) {
-      this.worth = worth;
+      this.settle(worth);
       clearTimeout(this.timer);
       const wait = 60 - (performance.now() - (this.last ?? 0)); // at most so often while it is dragged
       const tell = () => ((this.last = performance.now()), this.$emit("dial", this.worth));
