@@ -23,14 +23,15 @@ def page(browser):
 def test_it_stays_where_it_is_when_the_same_place_is_said_again_and_goes_where_it_is_put(page):
     """Its range is said together with where it was put last."""
     told = """() => {
-      const self = { ...Dial.data.call({ put: [0.01, 1] }), put: [0.01, 1] };
+      const self = { ...Dial.methods, ...Dial.data.call({ put: [0.01, 1] }), put: [0.01, 1] };
+      Object.assign(self, { draft: "0.00", wrong: true });
       self.worth = 0.003;
       Dial.watch.put.call(self, [0.01, 1]);
       const stayed = self.worth;
       Dial.watch.put.call(self, [0.01, 2]);
-      return [stayed, self.worth];
+      return [stayed, self.worth, self.draft, self.wrong];
     }"""
-    assert page.evaluate(told) == [0.003, 0.01]
+    assert page.evaluate(told) == [0.003, 0.01, None, False]
 
 
 def test_it_snaps_to_what_was_computed_and_jumps_from_one_to_the_next(page):
