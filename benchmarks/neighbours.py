@@ -1,6 +1,6 @@
 """`PYTHONPATH=benchmarks python -P benchmarks/neighbours.py`: what `knn` finds, and how soon, by principal coordinates.
 
-Among more than 15,000 rows `knn` looks at 192 principal coordinates first and ranks exactly what they find. Here it is
+Among more than 21,000 rows `knn` looks at 192 principal coordinates first and ranks exactly what they find. Here it is
 held against the same policy searching whole vectors: the same 30,000 prompts (package paretobandit, default encoder)
 with made-up outcomes of eleven endpoints, and other prompts that are asked one at a time, the two in turn, on one
 thread. Told: the share of the whole search's neighbours that is found, the share of queries with the same best

@@ -51,19 +51,13 @@ class InService:
         if named is not self.named or queries.earlier is not None:
             return scored(named, queries)
         said = [self._recalled(vector, queries, row) for row, vector in enumerate(vectors)]
-        if len(said) == 1 and said[0] is not None:
-            return said[0]
         new = [row for row, scores in enumerate(said) if scores is None]
-        if len(new) == len(said):
-            scores = scored(named, queries)
-            for row, vector in enumerate(vectors):
-                self._remember(vector, queries, row, scores, row)
-            return scores
-        found = scored(named, queries.take(np.array(new))) if new else None
-        for place, row in enumerate(new):
-            assert found is not None
-            said[row] = _row(found, place)
-            self._remember(vectors[row], queries, row, found, place)
+        if new:
+            found = scored(named, queries if len(new) == len(said) else queries.take(np.array(new)))
+            for place, row in enumerate(new):
+                said[row] = self._remembered(vectors[row], queries, row, _row(found, place))
+            if len(new) == len(said):
+                return found
         return _stacked([scores for scores in said if scores is not None])
 
     def _recalled(self, vector: Floats, queries: Queries, row: int) -> Scores | None:
@@ -72,12 +66,12 @@ class InService:
             return None
         return said.scores if (said.tokens_input, said.route) == _beside(queries, row) else None
 
-    def _remember(self, vector: Floats, queries: Queries, row: int, scores: Scores, place: int) -> None:
-        if vector.flags.writeable:
-            return
-        if len(self._said) >= _SCORES_MAX:
-            self._said.clear()
-        self._said[id(vector)] = _Said(vector, *_beside(queries, row), _row(scores, place))
+    def _remembered(self, vector: Floats, queries: Queries, row: int, scores: Scores) -> Scores:
+        if not vector.flags.writeable:
+            if len(self._said) >= _SCORES_MAX:
+                self._said.clear()
+            self._said[id(vector)] = _Said(vector, *_beside(queries, row), scores)
+        return scores
 
 
 def _beside(queries: Queries, row: int) -> tuple[int, str | None]:
@@ -94,6 +88,8 @@ def _row(scores: Scores, place: int) -> Scores:
 
 def _stacked(parts: Sequence[Scores]) -> Scores:
     """One after the other: of one policy, so of the same endpoints."""
+    if len(parts) == 1:
+        return parts[0]
     return Scores(
         endpoints=parts[0].endpoints,
         quality=np.concatenate([part.quality for part in parts]),

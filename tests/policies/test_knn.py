@@ -220,10 +220,10 @@ def many():
     """A KNN that remembers more rows than it searches in full, and 40 queries like them (40, 256)."""
     rng = np.random.default_rng(7)
     subjects = rng.normal(size=(300, 256)) * np.geomspace(1.0, 0.05, 256)  # as of texts: few directions hold most
-    drawn = subjects[rng.integers(0, len(subjects), 16_040)] + 0.5 * rng.normal(size=(16_040, 256)) * np.geomspace(
+    drawn = subjects[rng.integers(0, len(subjects), 22_040)] + 0.5 * rng.normal(size=(22_040, 256)) * np.geomspace(
         1.0, 0.05, 256
     )
-    quality = (rng.random((16_000, 2)) < 0.6).astype(np.float64)
+    quality = (rng.random((22_000, 2)) < 0.6).astype(np.float64)
     return KNN().fit(experience_of(drawn[:-40], quality)), queries_of(drawn[-40:])
 
 

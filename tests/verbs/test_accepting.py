@@ -169,7 +169,7 @@ async def test_closing_during_a_pause_ends_it(monkeypatch):
     assert not met
 
 
-async def test_who_is_gone_before_it_begins_harms_nobody():
+async def test_a_connection_that_is_gone_before_it_is_taken_holds_up_no_other():
     met = []
     with listening() as listener:
         exhausted = Exhausted(listener, 1, errno.ECONNABORTED)
