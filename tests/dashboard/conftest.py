@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,23 @@ from tests.e2e import process
 _HERE = Path(__file__).parent
 _BENCHMARKS = _HERE.parents[1] / "benchmarks"
 _REQUESTS = 50_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure, what the page was like: a picture nobody can look at later would say less."""
+    report = yield
+    if report.when == "call" and report.failed:
+        given = getattr(item, "funcargs", {})
+        for name, tab in given.items():
+            if isinstance(tab, Tab):
+                report.sections.append((f"the page of `{name}`", tab.state()))
+        if isinstance(site := given.get("site"), Site):
+            said = f"{site.dashboard.errors()[-3_000:]}\n--- gateway\n{site.gateway.errors()[-3_000:]}"
+            report.sections.append(("what the dashboard and the gateway wrote", said))
+    return report
 
 
 @pytest.fixture(scope="session")

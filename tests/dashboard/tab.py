@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tests.dashboard.site import Site
 
+FRESH_S = 1.6  # a little more than AdminClient.get keeps an answer
 WAIT_MS, SLOW_MS = 60_000, 280_000
 expect.set_options(timeout=WAIT_MS)  # its own five seconds are little for a busy machine
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -31,6 +32,19 @@ _ALIVE = f"""() => {{
     if (e.textContent.includes("{_MARK}")) found.push(`script ${{e.textContent.slice(0, 80)}}`);
   return found;
 }}"""
+
+
+_TOLD = """() => {
+  window.__told = [];
+  const look = () => {
+    for (const e of document.querySelectorAll(".q-notification__message, .rg-form-error, .q-field__messages")) {
+      const said = e.textContent.trim();
+      if (said && e.__told !== said) window.__told.push(e.__told = said);
+    }
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
+}"""
+"""Keeps what toasts and fields said: they have long gone when a test gives up."""
 
 
 class Tab:
@@ -64,6 +78,7 @@ class Tab:
             timezone_id="Europe/Berlin",
             locale="en-GB",
         )
+        context.add_init_script(f"({_TOLD})()")
         tab = cls(site, context, context.new_page())
         try:
             yield tab
@@ -89,8 +104,13 @@ class Tab:
         self.page.get_by_role("button", name="Sign in").click()
         self.page.wait_for_selector("#main")
 
-    def goto(self, path: str, *, slow: bool = False) -> Page:
-        """A page, with everything on it filled in; of what may take long (an audit), only with `slow`."""
+    def goto(self, path: str, *, slow: bool = False, later: bool = False) -> Page:
+        """A page, with everything on it filled in; of what may take long (an audit), only with `slow`.
+
+        later : once the dashboard has forgotten what it was told before, such as by the page of another test
+        """
+        if later:
+            self.page.wait_for_timeout(1_000 * FRESH_S)
         self.page.goto(self.site.url + path)
         self.settle(slow=slow)
         return self.page
@@ -129,6 +149,25 @@ class Tab:
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= size["width"], f"{wide} px wide at {size['width']}"
         self.page.set_viewport_size(DESKTOP)
+
+    def state(self) -> str:
+        """Where it is, what stands there and what was told since it was opened, for whoever reads of a failure."""
+        try:
+            told = self.page.evaluate("window.__told")
+            typed = self.page.evaluate("Array.from(document.querySelectorAll('input, textarea'), e => e.value)")
+            text = self.page.locator("body").inner_text(timeout=5_000)
+        except Exception as error:  # the browser is gone: then that is the news
+            return f"{self.page.url}: {error}"
+        return "\n".join(
+            [
+                self.page.url,
+                f"told: {told}",
+                f"typed: {typed}",
+                f"complaints: {self.complaints}",
+                "--- page",
+                text[:6_000],
+            ]
+        )
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not any(word in message.text for word in _BORING):
