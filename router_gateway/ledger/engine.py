@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, column, create_engine, event, inspect, make_url, select, table
 from sqlalchemy.exc import ArgumentError
 
 from router_gateway.core.errors import ConfigError
@@ -34,6 +34,7 @@ _PAGE_BYTES = 8192  # three decisions; the default of 4096 holds one and is half
 _CONNECT_TIMEOUT_S = 5
 _UNANSWERED_MS = 10_000  # a server that vanished without a word is given up after this
 _FIRST_REVISION = "versions/0001_ledger.py"
+_VERSIONS = table("alembic_version", column("version_num"))  # Alembic's own
 
 
 def open_engine(url: str) -> Engine:
@@ -177,11 +178,13 @@ def migrate(url: str) -> None:
 
     Raises ConfigError for an unusable URL, LedgerUnavailable when the database is away.
     """
-    from alembic import command
-
     engine = open_engine(url)
     try:
         with translated():
+            if schema_is_current(engine):
+                return  # as at every start but the first: without Alembic, which takes long to import
+            from alembic import command
+
             command.upgrade(alembic_config(engine), "head")
     finally:
         engine.dispose()
@@ -189,14 +192,13 @@ def migrate(url: str) -> None:
 
 def schema_is_current(engine: Engine) -> bool:
     """Whether the database stands at the newest migration. Raises LedgerUnavailable when it is away."""
-    from alembic.runtime.migration import MigrationContext
-
     with reading(engine) as connection:
-        return frozenset(MigrationContext.configure(connection).get_current_heads()) == _newest_revisions()
+        if not inspect(connection).has_table(_VERSIONS.name):
+            return False
+        return set(connection.execute(select(_VERSIONS.c.version_num)).scalars()) == {_newest_revision()}
 
 
 @cache
-def _newest_revisions() -> frozenset[str]:
-    from alembic.script import ScriptDirectory
-
-    return frozenset(ScriptDirectory(migrations_dir()).get_heads())
+def _newest_revision() -> str:
+    """Migrations are in one line, and their files' names begin with the revision."""
+    return max(file.name.partition("_")[0] for file in (migrations_dir() / "versions").glob("[0-9]*_*.py"))

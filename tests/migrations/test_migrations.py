@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect
 
 from router_gateway.ledger.engine import alembic_config, migrate, migrations_dir, open_engine, schema_is_current
@@ -31,6 +32,27 @@ def test_upgrading_an_empty_database_gives_exactly_the_tables_of_the_models(
     assert schema_is_current(engine)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_migrations_are_in_one_line_and_their_files_are_named_by_it() -> None:
+    """Where a database stands is compared with the names of the files."""
+    scripts = ScriptDirectory(str(migrations_dir()))
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert scripts.get_heads() == [max(revisions)]
+    assert revisions == sorted(revisions, reverse=True)
+    files = sorted(file.name for file in (migrations_dir() / "versions").glob("*.py"))
+    assert [name.partition("_")[0] for name in files] == sorted(revisions)
+
+
+def test_a_start_on_a_current_database_does_without_alembic(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    program = "import sys; from router_gateway.ledger.engine import migrate; migrate(sys.argv[1]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, empty_database_url], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sqlalchemy" in done.stdout.split()
+    assert "alembic" not in done.stdout.split()
 
 
 def test_migrating_twice_changes_nothing_and_prints_nothing(
