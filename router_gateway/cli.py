@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from router_gateway.core import collector
 from router_gateway.core.errors import GatewayError
 from router_gateway.verbs import (
     admitting,
@@ -68,6 +69,7 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None, demo: DemoOption = False, dashboard: showing.Beside = None) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
+    collector.rest()
     from router_gateway.verbs.serving import serve as run
 
     run(_load(config, demo), source=_source(config, demo), progress=_progress, dashboard=dashboard)
@@ -86,6 +88,7 @@ def worker(
     dashboard: str | None = None,
 ) -> None:
     """Answer on an inherited socket beside other workers; `serve` starts these."""
+    collector.rest()
     from router_gateway.verbs.serving import serve_worker
     from router_gateway.verbs.workers import Worker
 
@@ -104,6 +107,7 @@ def worker(
 @app.command(hidden=True)
 def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, hit_log: Path | None = None) -> None:
     """Serve recorded outcomes on an inherited socket; `serve` starts this."""
+    collector.rest()
     from router_gateway.verbs.serving import serve_replay
 
     serve_replay(_load(config, demo), fd=fd, hit_log=hit_log)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from router_gateway.core import collector
 from router_gateway.core.process import end_with_parent
 from router_gateway.dashboard.app import create_app
 from router_gateway.dashboard.oidc import Settings
@@ -55,5 +56,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        collector.settle()
         if self._ready is not None and self.started:
             self._ready()

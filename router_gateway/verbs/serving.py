@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import http.client
 import logging
 import os
@@ -19,6 +18,7 @@ import uvicorn
 
 from router_gateway.brain import Progress
 from router_gateway.config import Config
+from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
@@ -29,7 +29,6 @@ from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE, _ADMIN_KEY_FILE = "demo.key", "demo-admin.key"
-_GC_THRESHOLDS = (50_000, 20, 50)
 _SWITCH_S = 0.0005  # how long the ledger's writer may keep the interpreter from a request that wants it
 _REPLAY_START_S_MAX = 120.0
 
@@ -95,7 +94,7 @@ def _serve(
         base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
         key = _first_key(config, built) if announces else None
         pages = _pages(config, built, dashboard) if announces else []
-        _settle_garbage_collector()
+        collector.settle()
         sys.setswitchinterval(_SWITCH_S)
         if replay_url is not None:
             _wait_for_replay(replay_url)
@@ -134,6 +133,7 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
     server = uvicorn.Server(
         uvicorn.Config(replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False)
     )
+    collector.settle()
     server.run(sockets=[socket.socket(fileno=fd)])
 
 
@@ -296,17 +296,6 @@ def _announce(config: Config, base_url: str, key: str | None, pages: list[str]) 
         print("\n".join(lines), flush=True)
     except BrokenPipeError:  # whoever started us reads no more; what is left in the buffer must not fail our end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _settle_garbage_collector() -> None:
-    """Take the start-up's objects out of the collector's sight.
-
-    A full collection over the imported libraries takes tens of milliseconds, in the middle of somebody's
-    request; frozen, they are never walked again.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _shown(host: str) -> str:

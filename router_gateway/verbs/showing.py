@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def command() -> Callable[..., None]:
         oidc: Provider = "",
     ) -> None:
         """Serve the dashboard of a running gateway; sign in with an admin key, or by an identity provider."""
+        collector.rest()
         _check_installed()
         url, provider = _address(gateway), _provider(config, oidc)
         listener = socket.socket(fileno=fd) if fd >= 0 else listening(host, port)

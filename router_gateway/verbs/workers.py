@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from router_gateway.config import Config
+from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
 
 GRACE_S = 30
@@ -75,6 +76,7 @@ def supervise(
         command += [] if replay_url is None else ["--replay-url", replay_url]
         command += [] if dashboard is None else ["--dashboard", dashboard]
         seats = [_Seat(index=index, command=command, fd=listener.fileno()) for index in range(config.server.workers)]
+        collector.settle()
         with _ended(seats):
             seats[0].start()
             if not seats[0].wait_until_ready():

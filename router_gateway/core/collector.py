@@ -1,0 +1,27 @@
+"""The garbage collector of a process that serves: at rest while it starts, settled once it has.
+
+A start makes hundreds of thousands of objects that stay; walking them again and again is a fifth of its time.
+"""
+
+from __future__ import annotations
+
+import gc
+
+_THRESHOLDS = (50_000, 20, 50)
+
+
+def rest() -> None:
+    """Collect nothing until `settle`."""
+    gc.disable()
+
+
+def settle() -> None:
+    """Take the start-up's objects out of the collector's sight, and have it collect what comes after.
+
+    A full collection over the imported libraries takes tens of milliseconds, in the middle of somebody's
+    request; frozen, they are never walked again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
+    gc.enable()
