@@ -33,9 +33,13 @@ class Cache:
     _asking: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def get(self, question: Question, ask: Callable[[], Awaitable[Any]], *, fresh_s: float) -> Any:
-        """The answer, at most `fresh_s` old; else what `ask` returns. Raises what it raises."""
+        """The answer, at most `fresh_s` old; else what `ask` returns. Raises what it raises.
+
+        0: one that was asked for before now does not do, not even while it is under way.
+        """
         known = self._answers.get(question)
-        if known is None or (known.coming.done() and time.monotonic() - known.came_s >= fresh_s):
+        old = known is not None and known.coming.done() and time.monotonic() - known.came_s >= fresh_s
+        if known is None or old or fresh_s == 0:
             known = self._ask(question, ask)
         return await asyncio.shield(known.coming)
 

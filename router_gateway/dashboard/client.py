@@ -138,20 +138,28 @@ class AdminClient:
         url = path if path.startswith(_ROOTS) else ADMIN + path
         timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
         try:
-            request = self.http.build_request(
-                method, url, params=params, json=body, headers=self._headers(), timeout=timeout
-            )
-            try:
-                response = await self.http.send(request)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if method != "GET":  # a change may have been made
-                    raise
-                response = await self.http.send(request)  # the gateway had just closed this idle connection
+            response = await self._sent(method, url, params, body, timeout)
         except httpx.TimeoutException:
             raise GatewayAway("The gateway takes too long to answer.") from None
         except httpx.HTTPError:
             raise GatewayAway("The gateway cannot be reached.") from None
         return read(response)
+
+    async def _sent(
+        self, method: str, url: str, params: Params | None, body: Any, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        """The answer; where the gateway heard nothing, or only looked something up, it is asked once more."""
+        request = self.http.build_request(
+            method, url, params=params, json=body, headers=self._headers(), timeout=timeout
+        )
+        try:
+            return await self.http.send(request)
+        except httpx.ConnectTimeout:  # of a busy machine: nothing was sent
+            return await self.http.send(request)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if method != "GET":  # a change may have been made
+                raise
+            return await self.http.send(request)  # the gateway had just closed this idle connection
 
     async def stream(self, path: str, params: Params) -> httpx.Response:
         """An answer of any length, still to be read and closed. Raises Trouble."""

@@ -33,6 +33,19 @@ async def test_many_tabs_ask_once():
     assert await cache.get(MINE, gateway, fresh_s=0) == 2
 
 
+async def test_who_wants_it_of_this_moment_does_not_wait_for_an_older_question():
+    cache, gateway = Cache(), Gateway()
+    async with asyncio.TaskGroup() as group:
+        older = group.create_task(cache.get(MINE, gateway, fresh_s=60))
+        await asyncio.sleep(0)
+        newer = group.create_task(cache.get(MINE, gateway, fresh_s=0))
+        while gateway.asked < 2:
+            await asyncio.sleep(0)
+        gateway.answering.set()
+    assert older.result() == newer.result() == 2  # the second question was asked before either was answered
+    assert await cache.get(MINE, gateway, fresh_s=60) == 2
+
+
 async def test_nobody_is_shown_what_another_was_told():
     cache, gateway = Cache(), Gateway()
     gateway.answering.set()

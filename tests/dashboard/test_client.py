@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 
 from router_gateway.dashboard.cache import Cache
@@ -59,3 +60,30 @@ async def test_a_change_is_never_made_twice():
         with pytest.raises(GatewayAway):
             await admin.send("POST", "/keys")
     assert forgetful.asked == ["GET", "POST"]
+
+
+class Late(httpx.AsyncHTTPTransport):
+    """Its first connections take too long."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.late = late
+
+    async def handle_async_request(self, request):
+        if self.late:
+            self.late -= 1
+            raise httpx.ConnectTimeout("", request=request)
+        return await super().handle_async_request(request)
+
+
+@pytest.mark.parametrize(("late", "heard"), [(1, ["POST"]), (2, [])])
+async def test_a_change_that_nobody_heard_of_is_asked_for_once_more(late, heard):
+    async with asking() as (forgetful, admin), httpx.AsyncClient(transport=Late(late)) as slow:
+        slow.base_url = admin.http.base_url
+        waiting = AdminClient(http=slow, key="rg-test", cache=Cache()).send("POST", "/keys")
+        if heard:
+            assert await waiting == {"data": []}
+        else:
+            with pytest.raises(GatewayAway, match="takes too long"):
+                await waiting
+    assert forgetful.asked == heard

@@ -66,7 +66,7 @@ def test_a_dial_is_saved_serves_at_once_and_is_taken_back(tab: Tab, site):
 def test_an_earlier_row_is_brought_back(tab: Tab, site):
     first = site.api("POST", "/settings", {"changes": {"optimism": 0.25}, "note": "explore"}).json()["saved"]["id"]
     site.api("POST", "/settings", {"changes": {"optimism": None, "guard": {"z": 1.5}}, "note": "careful"})
-    page = tab.goto("/settings")
+    page = tab.goto("/settings", later=True)
     history = page.get_by_role("table", name="History of settings")
     history.get_by_role("row").filter(has_text="explore").get_by_role("button").click()
     page.get_by_role("button", name="Go back to this…").click()
