@@ -40,8 +40,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: $(VENV)/.installed ## Start the gateway and its dashboard: gateway.yaml if there is one, else the demo (CONFIG=file to choose)
 	@exec $(BIN)/router-gateway serve --dashboard $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 
+# At the lowest priority: the dashboard and what it has computed give way to a gateway that serves, and between
+# processes of many tests they would hardly come at all; so that here nobody goes first.
 test: $(VENV)/.installed ## Run all tests (PostgreSQL tests skip, and say so, where there is no server)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@nice -n 19 $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed ## ruff and the import contracts
 	@$(BIN)/ruff check .

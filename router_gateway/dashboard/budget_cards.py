@@ -148,22 +148,24 @@ async def _set(view: View, row: Mapping[str, Any] | None = None) -> None:
 def _fields(row: Mapping[str, Any] | None) -> Fields:
     limit = "" if row is None else f"{row['limit_usd']:g}"
     amount = {
-        "limit_usd": ui.input("Limit, USD", value=limit, placeholder="25", validation=_fine).props(
+        "limit_usd": ui.input("Limit, USD", value=limit, placeholder="25", validation=parts.unchecked).props(
             "outlined dense stack-label inputmode=decimal autofocus"
         ),
-        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props(
+        "note": ui.input("Reason", placeholder="for the audit trail", validation=parts.unchecked).props(
             "outlined dense stack-label"
         ),
     }
     if row is not None:
         return amount
     return {
-        "scope": ui.select(_SCOPES, label="Whose", value="team").props("outlined dense stack-label"),
-        "subject": ui.input("Team, or the key's first letters", validation=_fine).props("outlined dense stack-label"),
-        "period": ui.select(_PERIODS, label="Per", value="month").props("outlined dense stack-label"),
+        "scope": ui.select(_SCOPES, label="Whose", value="team", validation=parts.unchecked).props(
+            "outlined dense stack-label"
+        ),
+        "subject": ui.input("Team, or the key's first letters", validation=parts.unchecked).props(
+            "outlined dense stack-label"
+        ),
+        "period": ui.select(_PERIODS, label="Per", value="month", validation=parts.unchecked).props(
+            "outlined dense stack-label"
+        ),
         **amount,
     }
-
-
-def _fine(said: str) -> None:
-    """What is wrong with it, the gateway says."""

@@ -181,6 +181,10 @@ def toast(message: str, *, good: bool) -> None:
     )
 
 
+def unchecked(said: Any) -> None:
+    """The validation of a field of which the gateway says what is wrong: keeps room for that, so that nothing jumps."""
+
+
 def definition(rows: list[tuple[str, object]]) -> Element:
     """Names and values beneath each other."""
     with ui.element("dl").classes("rg-dl") as made:
@@ -208,7 +212,7 @@ async def confirm(
         box._props.update({"role": "alertdialog", "aria-label": title})
         heading(title)
         text(message, tag="p")
-        word = ui.input(f"Type {typed} to confirm").props("outlined dense") if typed else None
+        word = ui.input(f"Type {typed} to confirm", validation=unchecked).props("outlined dense") if typed else None
         reason = (
             ui.input("Reason", placeholder="why, for the audit trail").props("outlined dense stack-label")
             if note
@@ -219,8 +223,7 @@ async def confirm(
 
         def go() -> None:
             if word is not None and word.value != typed:
-                word._props.update({"error": True, "error-message": "not the same"})
-                word.update()
+                word.error = "not the same"
                 return
             dialog.submit(str(reason.value or "") if reason is not None else "")
 

@@ -78,7 +78,8 @@ class SchemaForm:
             return ui.switch(name, value=bool(value))
         if "enum" in schema:
             options = [*schema["enum"]] if required or None in schema["enum"] else [*schema["enum"], None]
-            return ui.select(options, label=name, value=value if value in options else None).props("outlined dense")
+            chosen = value if value in options else None
+            return ui.select(options, label=name, value=chosen, validation=parts.unchecked).props("outlined dense")
         shown = "" if value is None else json.dumps(value) if kind in _LINES else str(value)
         check = {"": lambda said: _wrong(schema, said, required)}
         field = ui.input(name, value=shown, validation=lambda said: check[""](said)).props("outlined dense")

@@ -109,7 +109,9 @@ def _fields(now: Mapping[str, Any]) -> Fields:
         "worth_usd": _input("worth_usd, USD", now["worth_usd"], WORDS["worth_usd"]),
         "optimism": _input("optimism", now["optimism"], WORDS["optimism"]),
     }
-    fields["rule"] = ui.select(_RULES, label="rule", value=rule["name"], validation=_fine).props("outlined dense")
+    fields["rule"] = ui.select(_RULES, label="rule", value=rule["name"], validation=parts.unchecked).props(
+        "outlined dense"
+    )
     fields["rule"]._props["hint"] = WORDS["rule"]
     for own, (default, about) in _NUMBERS.items():
         fields[own] = _input(own, rule.get(own, default), about)
@@ -118,7 +120,7 @@ def _fields(now: Mapping[str, Any]) -> Fields:
     fields["novelty_stddev_max"] = _input("guard: novelty", novelty, "Doubt beyond which the default serves, if any.")
     if pacing is not None:
         fields["pacing_usd"] = _input("pacing_usd, USD", pacing["usd"], WORDS["pacing_usd"])
-    fields["note"] = ui.input("Reason", validation=_fine).props("outlined dense stack-label")
+    fields["note"] = ui.input("Reason", validation=parts.unchecked).props("outlined dense stack-label")
     fields["note"]._props["hint"] = "For history and trail."
 
     def fits_rule() -> None:
@@ -132,13 +134,11 @@ def _fields(now: Mapping[str, Any]) -> Fields:
 
 def _input(label: str, value: Any, about: str) -> ui.input:
     shown = "" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
-    made = ui.input(label, value=shown, validation=_fine).props("outlined dense stack-label inputmode=decimal")
+    made = ui.input(label, value=shown, validation=parts.unchecked).props(
+        "outlined dense stack-label inputmode=decimal"
+    )
     made._props["hint"] = about
     return made
-
-
-def _fine(said: str) -> None:
-    """What is wrong with it, the gateway says."""
 
 
 def _number(said: Any) -> Any:

@@ -63,8 +63,12 @@ def test_a_prompt_of_markup_is_shown_and_does_nothing(tab: Tab, site: Site):
 
 def test_what_is_missing_is_said_at_the_field(tab: Tab):
     page = tab.goto("/playground")
+    below = page.get_by_role("button", name="Ask both")
+    below.scroll_into_view_if_needed()
+    place = below.bounding_box()
     page.get_by_role("button", name="Decide, without calling anybody").click()
     expect(page.get_by_text("type a prompt first")).to_be_visible()
+    assert below.bounding_box() == place, "the page jumps under the hand"
     page.get_by_label("Prompt").fill("x")
     page.get_by_label("Another endpoint").click()
     page.get_by_role("option", name="nano").click()

@@ -185,8 +185,12 @@ def test_a_rating_lands_in_the_ledger_and_is_taken_back(tab: Tab, site: Site):
 def test_a_score_needs_a_number(tab: Tab, site: Site):
     one = found(site, feedback="none", status="answered", limit=2)["data"][1]
     page = tab.goto(f"/requests/{one['id']}")
-    page.get_by_role("button", name="Give the score").click()
+    give = page.get_by_role("button", name="Give the score")
+    give.scroll_into_view_if_needed()
+    place = give.bounding_box()
+    give.click()
     page.wait_for_selector("text=a number from 0 to 1")
+    assert give.bounding_box() == place, "the page jumps under the hand"
     page.get_by_label("Score, 0 to 1").fill("0.75")
     choose(tab, "As", "a user's word")
     page.get_by_role("button", name="Give the score").click()

@@ -136,13 +136,17 @@ def _key_fields() -> Fields:
         "name": ui.input("Name", placeholder="whose or what for", validation=_given).props(
             "outlined dense stack-label autofocus"
         ),
-        "tenant": ui.input("Team", value="default", validation=_fine).props("outlined dense stack-label"),
-        "role": ui.select(roles, label="Role", value="user").props("outlined dense stack-label"),
-        "expires_at": ui.select(ends, label="Ends", value=0).props("outlined dense stack-label"),
-        "allows": ui.input("May use", placeholder="everything; or globs: small, gpt-*", validation=_fine).props(
+        "tenant": ui.input("Team", value="default", validation=parts.unchecked).props("outlined dense stack-label"),
+        "role": ui.select(roles, label="Role", value="user", validation=parts.unchecked).props(
             "outlined dense stack-label"
         ),
-        "note": ui.input("Reason", placeholder="for the audit trail", validation=_fine).props(
+        "expires_at": ui.select(ends, label="Ends", value=0, validation=parts.unchecked).props(
+            "outlined dense stack-label"
+        ),
+        "allows": ui.input(
+            "May use", placeholder="everything; or globs: small, gpt-*", validation=parts.unchecked
+        ).props("outlined dense stack-label"),
+        "note": ui.input("Reason", placeholder="for the audit trail", validation=parts.unchecked).props(
             "outlined dense stack-label"
         ),
     }
@@ -150,10 +154,6 @@ def _key_fields() -> Fields:
 
 def _given(said: str) -> str | None:
     return None if said and said.strip() else "has to be given"
-
-
-def _fine(said: str) -> None:
-    """What is wrong with it, the gateway says."""
 
 
 def _secret(made: Mapping[str, Any]) -> None:

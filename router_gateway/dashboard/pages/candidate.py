@@ -130,8 +130,7 @@ async def _asked_share(deed: Deed, message: str) -> dict[str, Any] | None:
         with parts.row("rg-end"):
             parts.button("Cancel", lambda: dialog.submit(None), kind="quiet")
             parts.button(deed.title, go, kind="primary")
-    answer = await dialog
-    dialog.delete()
+    answer = await parts.answer_of(dialog)
     if not isinstance(answer, dict):
         return None
     body: dict[str, Any] = {"note": answer["note"]}

@@ -48,12 +48,12 @@ def build(view: View) -> None:
 
 def _page(view: View, policies: list[str], pool: list[str], usual: str) -> None:
     with parts.card("What is asked"):
-        prompt = ui.textarea("Prompt", placeholder="What would people ask?").props("outlined autogrow stack-label")
-        prompt.style("width:100%")
+        prompt = ui.textarea("Prompt", placeholder="What would people ask?", validation=parts.unchecked)
+        prompt.props("outlined autogrow stack-label").style("width:100%")
         prompt._props["maxlength"] = _PROMPT_CHARS_MAX
         with ui.element("div").classes("rg-form"):
             policy = ui.select(policies, label="Policy", value=usual).props("outlined dense")
-            worth = ui.number("Worth of a perfect answer, USD", placeholder="as configured")
+            worth = ui.number("Worth of a perfect answer, USD", placeholder="as configured", validation=parts.unchecked)
             worth.props("outlined dense stack-label")
         fields = _Fields(prompt=prompt, policy=policy, worth=worth)
         may, told = view.role != "viewer", "Decide, without calling anybody"
@@ -71,7 +71,8 @@ def _page(view: View, policies: list[str], pool: list[str], usual: str) -> None:
             return
         with ui.element("div").classes("rg-form"):
             fields.first = ui.select(pool, label="One endpoint", value=pool[0]).props("outlined dense")
-            fields.second = ui.select(pool, label="Another endpoint", value=pool[-1]).props("outlined dense")
+            fields.second = ui.select(pool, label="Another endpoint", value=pool[-1], validation=parts.unchecked)
+            fields.second.props("outlined dense")
             fields.tokens = ui.number("Tokens of an answer, at most", value=_TOKENS, min=1, max=16_384, precision=0)
             fields.tokens.props("outlined dense")
         with parts.row():

@@ -38,10 +38,14 @@ class Again:
 
     def _form(self, names: dict[str, str]) -> Callable[[dict[str, str]], None]:
         with ui.element("div").classes("rg-form"):
-            policy = ui.select(names, label="Policy", value="").props("outlined dense stack-label")
-            worth = ui.number("Worth of a perfect answer, USD", placeholder="as it was")
-            rule = ui.select(_RULES, label="Rule", value="").props("outlined dense stack-label")
-            guard = ui.number("Guard, z", placeholder="as it serves")
+            policy = ui.select(names, label="Policy", value="", validation=parts.unchecked).props(
+                "outlined dense stack-label"
+            )
+            worth = ui.number("Worth of a perfect answer, USD", placeholder="as it was", validation=parts.unchecked)
+            rule = ui.select(_RULES, label="Rule", value="", validation=parts.unchecked).props(
+                "outlined dense stack-label"
+            )
+            guard = ui.number("Guard, z", placeholder="as it serves", validation=parts.unchecked)
             for field in (worth, guard):
                 field.props("outlined dense stack-label")
         self._fields = {"policy": policy, "worth_usd": worth, "rule": rule, "guard": guard}

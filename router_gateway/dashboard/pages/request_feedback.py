@@ -28,7 +28,7 @@ class Rating:
         if self._view.role != "admin":
             return
         with ui.element("div").classes("rg-form"):
-            self._score = ui.number("Score, 0 to 1", placeholder="0.75", step=0.05)
+            self._score = ui.number("Score, 0 to 1", placeholder="0.75", step=0.05, validation=parts.unchecked)
             self._score.props("outlined dense stack-label")
             self._source = ui.select(_SOURCES, label="As", value="label").props("outlined dense stack-label")
             self._note = ui.input("Note", placeholder="why, for whoever reads it later")
