@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -35,7 +34,7 @@ async def export(request: Request) -> Response:
 
 
 def card(view: View) -> None:
-    """What to export; the download is a link, so that no page has to hold it."""
+    """What to export; the browser fetches it, so that no page has to hold it."""
     with parts.card("Export the ledger", hint="one row for each decision and try; who exported is in the trail"):
         with ui.element("div").classes("rg-form"):
             fields: dict[str, Any] = {
@@ -45,19 +44,10 @@ def card(view: View) -> None:
             }
             if view.role == "admin":
                 fields["text"] = ui.switch("with prompts, where they are stored", value=False)
+
+        def press() -> None:  # what was typed came before the press; a link would have been a moment behind
+            said = {name: "true" if each.value is True else each.value for name, each in fields.items()}
+            ui.download.from_url(f"{PATH}?{urlencode({name: value for name, value in said.items() if value})}")
+
         with parts.row("rg-end"):
-            link = parts.anchor("Download", PATH, classes="rg-button rg-primary")
-        link._props["download"] = ""
-        follow = _follow(link, fields)
-        for each in fields.values():
-            each.on_value_change(follow)
-        follow()
-
-
-def _follow(link: Any, fields: dict[str, Any]) -> Callable[[], None]:
-    def follow() -> None:
-        said = {name: "true" if each.value is True else each.value for name, each in fields.items()}
-        link._props["href"] = f"{PATH}?{urlencode({name: value for name, value in said.items() if value})}"
-        link.update()
-
-    return follow
+            parts.button("Download", press, kind="primary")

@@ -8,7 +8,6 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import expect
 
 from tests.dashboard.tab import Tab
 
@@ -110,10 +109,8 @@ def test_the_ledger_is_downloaded_and_that_is_on_record(tab: Tab, site):
     page = tab.goto("/settings")
     days = site.rows("SELECT substr(max(at), 1, 10) FROM decisions")[0][0]
     page.get_by_label("From (UTC)").fill(days)
-    link = page.get_by_role("link", name="Download")
-    expect(link).to_have_attribute("href", re.compile(f"since={days}"))  # the page follows a moment later
     with page.expect_download() as downloading:
-        link.click()
+        page.get_by_role("button", name="Download").click()
     with downloading.value.path().open(newline="") as file:
         rows = list(csv.DictReader(file))
     statement = (
