@@ -69,10 +69,10 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None, demo: DemoOption = False, dashboard: showing.Beside = None) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
-    collector.rest()
-    from router_gateway.verbs.serving import serve as run
+    with collector.at_rest():
+        from router_gateway.verbs.serving import serve as run
 
-    run(_load(config, demo), source=_source(config, demo), progress=_progress, dashboard=dashboard)
+        run(_load(config, demo), source=_source(config, demo), progress=_progress, dashboard=dashboard)
 
 
 @app.command(hidden=True)
@@ -88,29 +88,29 @@ def worker(
     dashboard: str | None = None,
 ) -> None:
     """Answer on an inherited socket beside other workers; `serve` starts these."""
-    collector.rest()
-    from router_gateway.verbs.serving import serve_worker
-    from router_gateway.verbs.workers import Worker
+    with collector.at_rest():
+        from router_gateway.verbs.serving import serve_worker
+        from router_gateway.verbs.workers import Worker
 
-    own = Worker(
-        fd=fd,
-        ready_fd=ready_fd,
-        index=index,
-        counts=counts,
-        replay_url=replay_url,
-        announces=announces,
-        dashboard=dashboard,
-    )
-    serve_worker(_load(config, demo), own, progress=_progress)
+        own = Worker(
+            fd=fd,
+            ready_fd=ready_fd,
+            index=index,
+            counts=counts,
+            replay_url=replay_url,
+            announces=announces,
+            dashboard=dashboard,
+        )
+        serve_worker(_load(config, demo), own, progress=_progress)
 
 
 @app.command(hidden=True)
 def replay(config: ConfigOption = None, demo: DemoOption = False, fd: int = -1, hit_log: Path | None = None) -> None:
     """Serve recorded outcomes on an inherited socket; `serve` starts this."""
-    collector.rest()
-    from router_gateway.verbs.serving import serve_replay
+    with collector.at_rest():
+        from router_gateway.verbs.serving import serve_replay
 
-    serve_replay(_load(config, demo), fd=fd, hit_log=hit_log)
+        serve_replay(_load(config, demo), fd=fd, hit_log=hit_log)
 
 
 @app.command()

@@ -6,13 +6,20 @@ A start makes hundreds of thousands of objects that stay; walking them again and
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _THRESHOLDS = (50_000, 20, 50)
 
 
-def rest() -> None:
-    """Collect nothing until `settle`."""
+@contextmanager
+def at_rest() -> Iterator[None]:
+    """Collect nothing in the block, or until `settle`."""
     gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def settle() -> None:

@@ -55,11 +55,10 @@ def command() -> Callable[..., None]:
         oidc: Provider = "",
     ) -> None:
         """Serve the dashboard of a running gateway; sign in with an admin key, or by an identity provider."""
-        collector.rest()
         _check_installed()
         url, provider = _address(gateway), _provider(config, oidc)
         listener = socket.socket(fileno=fd) if fd >= 0 else listening(host, port)
-        with listener:
+        with listener, collector.at_rest():
             from router_gateway.dashboard.running import run
 
             shown = f"http://{_shown(host)}:{listener.getsockname()[1]}"

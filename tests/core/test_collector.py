@@ -7,10 +7,11 @@ _PROGRAM = """
 import gc
 from router_gateway.core import collector
 
-collector.rest()
-assert not gc.isenabled()
-kept = [[] for _ in range(1_000)]
-collector.settle()
+with collector.at_rest():
+    assert not gc.isenabled()
+    kept = [[] for _ in range(1_000)]
+    collector.settle()
+    assert gc.isenabled()
 assert gc.isenabled()
 assert gc.get_freeze_count() >= 1_000
 assert gc.get_threshold() == (50_000, 20, 50)
