@@ -111,6 +111,7 @@ def _serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                ws="none",
                 proxy_headers=False,  # nothing here depends on where a client says it is
                 timeout_graceful_shutdown=GRACE_S,
             ),
@@ -131,7 +132,9 @@ def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
         raise ConfigError(["replay: --fd is missing; `router-gateway serve` starts this"])
     end_with_parent()
     server = uvicorn.Server(
-        uvicorn.Config(replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False)
+        uvicorn.Config(
+            replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False, ws="none"
+        )
     )
     collector.settle()
     server.run(sockets=[socket.socket(fileno=fd)])
