@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
 from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
-from router_gateway.verbs import workers
+from router_gateway.verbs import ending, workers
 from router_gateway.verbs.accepting import AT_ONCE, Acceptor
 from router_gateway.verbs.showing import dashboard_process
 from router_gateway.verbs.workers import GRACE_S, Worker
@@ -75,7 +74,7 @@ def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
 
 def _take_signals() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends us as Ctrl-C does, clean-up included
+    ending.take_signals()  # SIGTERM ends us as Ctrl-C does, clean-up included
 
 
 def _serve(
@@ -144,7 +143,7 @@ class _Server(uvicorn.Server):
     """Takes connections many at a time; calls `announce` once requests are answered and signals are handled, and
     `stopping` when it begins to stop. `alone`: no other process listens on the same socket.
 
-    Before it has announced, Ctrl-C is an exception wherever the interpreter happens to be; in a finalizer it is lost.
+    Before uvicorn handles signals they are exceptions, which may be lost (ending.py): it ends as soon as it has begun.
     """
 
     def __init__(
@@ -157,6 +156,9 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])
+        if ending.told():
+            self.should_exit = True
+            return
         self._acceptors = [Acceptor(each, self._protocol, at_once=self._at_once) for each in sockets or ()]
         self._announce()
 

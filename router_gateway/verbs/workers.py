@@ -22,6 +22,7 @@ from pathlib import Path
 from router_gateway.config import Config
 from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
+from router_gateway.verbs import ending
 
 GRACE_S = 30
 """How long requests in flight may take to finish at the end."""
@@ -83,7 +84,7 @@ def supervise(
                 raise ConfigError(["server.workers: the first worker did not start"])
             for seat in seats[1:]:
                 seat.start()
-            while True:
+            while not ending.told():
                 time.sleep(_LOOK_S)
                 for seat in seats:
                     seat.look()
@@ -122,7 +123,8 @@ class _Seat:
         with selectors.DefaultSelector() as selector:
             selector.register(self._ready, selectors.EVENT_READ)
             while not selector.select(_LOOK_S):
-                pass
+                if ending.told():
+                    raise KeyboardInterrupt
         said = os.read(self._ready, 1)
         self._forget_ready()
         return bool(said)

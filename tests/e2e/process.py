@@ -58,12 +58,18 @@ class GatewayProcess:
         return found.group(1)
 
 
-def start(directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> GatewayProcess:
-    """`router-gateway serve ARGUMENTS` with `directory` as its working directory, once it says that it is ready."""
+def start(
+    directory: Path, *arguments: str, environment: dict[str, str] | None = None, usual_priority: bool = False
+) -> GatewayProcess:
+    """`router-gateway serve ARGUMENTS` with `directory` as its working directory, once it says that it is ready.
+
+    usual_priority : 0, even if the tests run at a low one, where the system lets us raise it
+    """
+    raised = ["nice", "-n", str(-os.getpriority(os.PRIO_PROCESS, 0))] if usual_priority else []
     stderr = directory / "gateway.stderr"
     with stderr.open("a") as errors:
         process = subprocess.Popen(
-            [PROGRAM, "serve", *arguments],
+            [*raised, PROGRAM, "serve", *arguments],
             cwd=directory,
             env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,

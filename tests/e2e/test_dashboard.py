@@ -24,7 +24,7 @@ def write(directory, **dashboard):
 @pytest.fixture
 def gateway(tmp_path):
     config = write(tmp_path)
-    started = process.start(tmp_path, "--config", str(config), "--dashboard")
+    started = process.start(tmp_path, "--config", str(config), "--dashboard", usual_priority=True)
     yield started
     if started.process.poll() is None:
         started.kill()
@@ -74,7 +74,8 @@ def test_it_opens_with_the_key_that_is_printed_and_ends_with_the_gateway(gateway
     entered = httpx.post(url + "/login", data={"key": key}, headers={"origin": url}, trust_env=False, timeout=30)
     assert entered.status_code == 303
     [pid] = dashboards(gateway)
-    assert os.getpriority(os.PRIO_PROCESS, pid) == 10, "the data plane goes first"
+    own = os.getpriority(os.PRIO_PROCESS, gateway.process.pid)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + 10, 19), "the data plane goes first"
     assert gateway.stop() == 0
     assert gone(url)
 

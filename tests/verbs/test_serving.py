@@ -116,3 +116,35 @@ def answers(url):
         return httpx.get(url, trust_env=False, timeout=10).status_code == 200
     except httpx.TransportError:
         return False
+
+
+_LOSES_A_SIGNAL = """
+import os, signal, sys
+from router_gateway import cli
+from router_gateway.core import collector
+
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+settle = collector.settle
+def loses():
+    settle()
+    Dying()
+    print("went on", flush=True)
+collector.settle = loses
+sys.argv = ["router-gateway", "serve", "--config", "gateway.yaml"]
+cli.main()
+"""
+
+
+def test_a_signal_that_a_finalizer_swallowed_ends_it_all_the_same(tmp_path):
+    (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
+    program = [sys.executable, "-P", "-c", _LOSES_A_SIGNAL]
+    environment = {**os.environ, "ROUTER_GATEWAY__SERVER__PORT": "0"}
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert "went on" in done.stdout
+    assert "KeyboardInterrupt" in done.stderr  # as the interpreter tells of what it ignores
+    assert "Exception ignored" in done.stderr
+    assert "is ready" not in done.stdout
+    assert done.stderr.rstrip().endswith("stopped")
