@@ -23,11 +23,14 @@ from router_gateway.core.process import end_with_parent
 from router_gateway.dispatch.endpoints import REPLAY
 from router_gateway.verbs import ending, workers
 from router_gateway.verbs.accepting import AT_ONCE, Acceptor
+from router_gateway.verbs.listening import listening, url
 from router_gateway.verbs.showing import dashboard_process
 from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE, _ADMIN_KEY_FILE = "demo.key", "demo-admin.key"
+_HINT = "choose another with ROUTER_GATEWAY__SERVER__PORT=8081"
+_BACKLOG = 2048
 _SWITCH_S = 0.0005  # how long the ledger's writer may keep the interpreter from a request that wants it
 _REPLAY_START_S_MAX = 120.0
 
@@ -40,14 +43,16 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
     """
     _take_signals()
     with ExitStack() as stack:
-        listener = stack.enter_context(_listening(config.server.host, config.server.port))
+        listener = stack.enter_context(
+            listening(config.server.host, config.server.port, field="server.port", hint=_HINT, backlog=_BACKLOG)
+        )
         replay_url = None
         if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):
             replay_url = stack.enter_context(_replay_process(source))
         pages = None
         if config.dashboard.enabled if dashboard is None else dashboard:
             place = config.dashboard
-            gateway = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}"
+            gateway = url(config.server.host, listener)
             pages = stack.enter_context(dashboard_process(gateway, host=place.host, port=place.port, oidc=place.oidc))
         if config.server.workers > 1:
             workers.supervise(config, listener, source=source, replay_url=replay_url, dashboard=pages)
@@ -90,7 +95,7 @@ def _serve(
     side_by_side = None if worker is None else (worker.counts, worker.index)
     with ExitStack() as stack:
         built = build(config, replay_url=replay_url, progress=progress, side_by_side=side_by_side)
-        base_url = f"http://{_shown(config.server.host)}:{listener.getsockname()[1]}/v1"
+        base_url = url(config.server.host, listener) + "/v1"
         key = _first_key(config, built) if announces else None
         pages = _pages(config, built, dashboard) if announces else []
         collector.settle()
@@ -176,25 +181,6 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """The socket, bound before anything slow starts: a taken port is known at once."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            [f"server.port: cannot listen on {host}:{port} ({error.strerror})"],
-            hint="choose another with ROUTER_GATEWAY__SERVER__PORT=8081",
-        ) from None
-    with listener:
-        listener.listen(2048)
-        yield listener
-
-
-@contextmanager
 def _replay_process(source: Path | None) -> Iterator[str]:
     """Start the replay server on a free loopback port and yield its base URL.
 
@@ -204,15 +190,15 @@ def _replay_process(source: Path | None) -> Iterator[str]:
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen(2048)
+        listener.listen(_BACKLOG)
         fd = listener.fileno()
         command = [sys.executable, "-P", "-m", "router_gateway.cli", "replay", "--fd", str(fd)]
         command += ["--demo"] if source is None else ["--config", str(source)]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        base_url = url("127.0.0.1", listener) + "/v1"
     with child:  # closes its standard input and waits for it
         try:
-            yield url
+            yield base_url
         finally:
             child.terminate()
             try:
@@ -221,9 +207,9 @@ def _replay_process(source: Path | None) -> Iterator[str]:
                 child.kill()
 
 
-def _wait_for_replay(url: str) -> None:
+def _wait_for_replay(base_url: str) -> None:
     """Return when the replay server answers. Raises ConfigError when it has ended instead, having said why."""
-    host = url.removeprefix("http://").removesuffix("/v1")
+    host = base_url.removeprefix("http://").removesuffix("/v1")
     try:
         with closing(http.client.HTTPConnection(host, timeout=_REPLAY_START_S_MAX)) as connection:
             connection.request("GET", "/v1/models")
@@ -301,9 +287,3 @@ def _announce(config: Config, base_url: str, key: str | None, pages: list[str]) 
         print("\n".join(lines), flush=True)
     except BrokenPipeError:  # whoever started us reads no more; what is left in the buffer must not fail our end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _shown(host: str) -> str:
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

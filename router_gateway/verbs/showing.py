@@ -17,6 +17,7 @@ import typer
 
 from router_gateway.core import collector
 from router_gateway.core.errors import ConfigError
+from router_gateway.verbs.listening import listening, url
 
 if TYPE_CHECKING:
     from router_gateway.config import Oidc
@@ -56,31 +57,16 @@ def command() -> Callable[..., None]:
     ) -> None:
         """Serve the dashboard of a running gateway; sign in with an admin key, or by an identity provider."""
         _check_installed()
-        url, provider = _address(gateway), _provider(config, oidc)
-        listener = socket.socket(fileno=fd) if fd >= 0 else listening(host, port)
+        address, provider = _address(gateway), _provider(config, oidc)
+        listener = socket.socket(fileno=fd) if fd >= 0 else _listening(host, port)
         with listener, collector.at_rest():
             from router_gateway.dashboard.running import run
 
-            shown = f"http://{_shown(host)}:{listener.getsockname()[1]}"
+            shown = url(host, listener)
             ready = None if fd >= 0 else lambda: print(f"Dashboard: {shown}\nCtrl-C stops it.", flush=True)
-            run(url, listener, beside=fd >= 0, ready=ready, oidc=provider)
+            run(address, listener, beside=fd >= 0, ready=ready, oidc=provider)
 
     return dashboard
-
-
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises ConfigError where that is impossible."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            [f"dashboard.port: cannot listen on {host}:{port} ({error.strerror})"], hint="choose another with --port"
-        ) from None
-    return listener
 
 
 @contextmanager
@@ -92,13 +78,13 @@ def dashboard_process(gateway: str, *, host: str, port: int, oidc: Oidc | None =
     """
     try:
         _check_installed()
-        listener = listening(host, port)
+        listener = _listening(host, port)
     except ConfigError as error:
         log.warning("no dashboard: %s (%s)", error.message, error.hint)
         yield None
         return
     with listener:
-        fd, shown = listener.fileno(), f"http://{_shown(host)}:{listener.getsockname()[1]}"
+        fd, shown = listener.fileno(), url(host, listener)
         command = [sys.executable, "-P", "-m", "router_gateway.cli", "dashboard", "--gateway", gateway, "--fd", str(fd)]
         command += [] if oidc is None else ["--oidc", oidc.model_dump_json()]
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[fd], start_new_session=True)
@@ -117,6 +103,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
     if child.stdin is not None:
         child.stdin.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    return listening(host, port, field="dashboard.port", hint="choose another with --port")
 
 
 def _check_installed() -> None:
@@ -159,13 +149,7 @@ def _provider(config: Path | None, said: str) -> Settings | None:
 
 def _address(gateway: str) -> str:
     """The base URL without a path. Raises ConfigError."""
-    url = gateway.rstrip("/").removesuffix("/v1")
-    if not url.startswith(("http://", "https://")):
+    address = gateway.rstrip("/").removesuffix("/v1")
+    if not address.startswith(("http://", "https://")):
         raise ConfigError([f"gateway: {gateway[:100]!r} is no http address"], hint="such as http://127.0.0.1:8080")
-    return url
-
-
-def _shown(host: str) -> str:
-    if host in ("0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
+    return address

@@ -18,7 +18,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from router_gateway.core.errors import ConfigError
-from router_gateway.verbs.serving import _listening, _Server
+from router_gateway.verbs.listening import listening
+from router_gateway.verbs.serving import _Server
 from tests.verbs.conftest import CONFIG
 
 
@@ -34,7 +35,7 @@ def test_an_application_that_does_not_start_is_never_announced_and_ends_in_failu
 
     announced = []
     server = server_of(Starlette(lifespan=fails), lambda: announced.append("ready"))
-    with _listening("127.0.0.1", 0) as listener, pytest.raises(SystemExit) as ended:
+    with listening("127.0.0.1", 0, field="server.port", hint="") as listener, pytest.raises(SystemExit) as ended:
         server.run(sockets=[listener])
     assert ended.value.code != 0
     assert announced == []
@@ -48,7 +49,7 @@ def test_one_that_starts_answers_when_it_says_so_and_ends_with_a_signal():
         answers.append(httpx.get(url, trust_env=False).status_code)
         os.kill(os.getpid(), signal.SIGINT)
 
-    with _listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0, field="server.port", hint="") as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         client = threading.Thread(target=ask, args=(url,))
         with pytest.raises(KeyboardInterrupt):
@@ -70,7 +71,7 @@ def test_work_of_minutes_is_given_up_when_it_stops_and_not_waited_for():
     def ask(url):
         answers.append(httpx.get(url, trust_env=False, timeout=60).text)
 
-    with _listening("127.0.0.1", 0) as listener:
+    with listening("127.0.0.1", 0, field="server.port", hint="") as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         client = threading.Thread(target=ask, args=(url,))
         with pytest.raises(KeyboardInterrupt):
@@ -85,7 +86,7 @@ def test_a_port_that_is_taken_is_named_before_anything_slow_starts():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=str(port)), _listening("127.0.0.1", port):
+        with pytest.raises(ConfigError, match=str(port)), listening("127.0.0.1", port, field="server.port", hint=""):
             pass
 
 
