@@ -100,7 +100,9 @@ class Connections:
             connection = idle.pop()
             self._idle_count -= 1
             if connection.usable:
-                return connection
+                if not connection.stirs:
+                    return connection
+                connection.abort()  # a busy loop hears of the end after it has sent
         return None
 
     async def _connect(self, origin: Origin) -> Connection:

@@ -7,6 +7,7 @@ its body collects until somebody reads, and beyond a bound the socket is left al
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import cast
 
@@ -150,6 +151,13 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent: neither side has hung up."""
         return self._response is None and not self._transport.is_closing()
 
+    @property
+    def stirs(self) -> bool:
+        """Whether something has come that the loop has yet to hand over; while nobody asks, that is the other's end."""
+        waiting = select.poll()
+        waiting.register(self._descriptor, select.POLLIN)
+        return bool(waiting.poll(0))
+
     def abort(self) -> None:
         """Hang up at once."""
         self._transport.abort()
@@ -198,6 +206,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         response = self._response

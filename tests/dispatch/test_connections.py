@@ -36,7 +36,7 @@ async def test_an_idle_connection_that_the_server_closed_fails_nobody(serve, con
     server = await serve(says(WHOLE, close=True))
     for _ in range(3):
         assert await content_of(await post(connections, server)) == b"ok"
-        await asyncio.sleep(0.05)
+        await server.exchanges[-1].writer.wait_closed()  # and our loop has not heard of it
     assert server.connections == len(server.exchanges) == 3
 
 
