@@ -18,6 +18,7 @@ from router_gateway.verbs import (
     admitting,
     auditing,
     budgeting,
+    ending,
     evaluating,
     onboarding,
     pruning,
@@ -69,6 +70,7 @@ def main() -> None:
 @app.command()
 def serve(config: ConfigOption = None, demo: DemoOption = False, dashboard: showing.Beside = None) -> None:
     """Start the gateway (and the replay endpoints, where the configuration has any)."""
+    ending.take_signals()
     with collector.at_rest():
         from router_gateway.verbs.serving import serve as run
 
@@ -88,6 +90,7 @@ def worker(
     dashboard: str | None = None,
 ) -> None:
     """Answer on an inherited socket beside other workers; `serve` starts these."""
+    ending.take_signals()
     with collector.at_rest():
         from router_gateway.verbs.serving import serve_worker
         from router_gateway.verbs.workers import Worker

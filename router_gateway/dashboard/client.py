@@ -17,8 +17,12 @@ _CONNECTIONS_MAX = 8  # the gateway answers clients first: this many questions o
 _CONNECT_S, _READ_S, _POOL_S = 2.0, 15.0, 30.0
 _STREAM_S = 60.0  # from one piece of an answer to the next
 _ROOTS = ("/v1/", "/health")
+_TOO_LONG, _UNREACHED = "The gateway takes too long to answer.", "The gateway cannot be reached."
 
 _KEPT_S = 3.0  # less than the five seconds after which the gateway closes what is idle
+
+FRESH_S = 1.5
+"""How old an answer may be that is shown to somebody else who asks with the same key."""
 
 Params = Mapping[str, Any]
 
@@ -87,7 +91,7 @@ class AdminClient:
         return AdminClient(http=self.http, key=self.key, cache=self.cache, actor=actor)
 
     async def get(
-        self, path: str, params: Params | None = None, *, fresh_s: float = 1.5, timeout_s: float = _READ_S
+        self, path: str, params: Params | None = None, *, fresh_s: float = FRESH_S, timeout_s: float = _READ_S
     ) -> Any:
         """What a GET answers. Answers younger than `fresh_s` are shared by everything that asks with this key.
 
@@ -118,7 +122,7 @@ class AdminClient:
         """Have what is kept of that path found anew; an answer that is under way counts as new."""
         self.cache.forget(f"{self._owner} kept", path)
 
-    async def data(self, path: str, params: Params | None = None, *, fresh_s: float = 1.5) -> list[dict[str, Any]]:
+    async def data(self, path: str, params: Params | None = None, *, fresh_s: float = FRESH_S) -> list[dict[str, Any]]:
         """The rows of a list. Raises Trouble."""
         rows: list[dict[str, Any]] = (await self.get(path, params, fresh_s=fresh_s))["data"]
         return rows
@@ -136,45 +140,48 @@ class AdminClient:
         self, method: str, path: str, *, params: Params | None = None, body: Any = None, timeout_s: float
     ) -> Any:
         url = path if path.startswith(_ROOTS) else ADMIN + path
-        timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
-        try:
-            response = await self._sent(method, url, params, body, timeout)
-        except httpx.TimeoutException:
-            raise GatewayAway("The gateway takes too long to answer.") from None
-        except httpx.HTTPError:
-            raise GatewayAway("The gateway cannot be reached.") from None
-        return read(response)
-
-    async def _sent(
-        self, method: str, url: str, params: Params | None, body: Any, timeout: httpx.Timeout
-    ) -> httpx.Response:
-        """The answer; where the gateway heard nothing, or only looked something up, it is asked once more."""
-        request = self.http.build_request(
-            method, url, params=params, json=body, headers=self._headers(), timeout=timeout
-        )
-        try:
-            return await self.http.send(request)
-        except httpx.ConnectTimeout:  # of a busy machine: nothing was sent
-            return await self.http.send(request)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            if method != "GET":  # a change may have been made
-                raise
-            return await self.http.send(request)  # the gateway had just closed this idle connection
+        return read(await self._sent(method, url, params, body, timeout_s=timeout_s))
 
     async def stream(self, path: str, params: Params) -> httpx.Response:
         """An answer of any length, still to be read and closed. Raises Trouble."""
-        timeout = httpx.Timeout(_STREAM_S, connect=_CONNECT_S, pool=_POOL_S)
-        request = self.http.build_request("GET", ADMIN + path, params=params, headers=self._headers(), timeout=timeout)
-        try:
-            response = await self.http.send(request, stream=True)
-            if not response.is_success:
-                await response.aread()
-        except httpx.HTTPError:
-            raise GatewayAway("The gateway cannot be reached.") from None
+        response = await self._sent("GET", ADMIN + path, params, timeout_s=_STREAM_S, stream=True)
         if not response.is_success:
-            await response.aclose()
+            try:
+                await response.aread()
+            except httpx.HTTPError:
+                raise GatewayAway(_UNREACHED) from None
+            finally:
+                await response.aclose()
             read(response)
         return response
+
+    async def _sent(
+        self, method: str, url: str, params: Params | None, body: Any = None, *, timeout_s: float, stream: bool = False
+    ) -> httpx.Response:
+        """The answer; where the gateway heard nothing, or only looked something up, it is asked again. Raises Trouble.
+
+        stream : its body is still to be read
+        """
+        timeout = httpx.Timeout(timeout_s, connect=_CONNECT_S, pool=_POOL_S)
+        request = self.http.build_request(
+            method, url, params=params, json=body, headers=self._headers(), timeout=timeout
+        )
+        connected_late = hung_up = False
+        while True:
+            try:
+                return await self.http.send(request, stream=stream)
+            except httpx.ConnectTimeout:  # of a busy machine: nothing was sent
+                if connected_late:
+                    raise GatewayAway(_TOO_LONG) from None
+                connected_late = True
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if hung_up or method != "GET":  # a change may have been made
+                    raise GatewayAway(_UNREACHED) from None
+                hung_up = True  # the gateway had just closed this idle connection
+            except httpx.TimeoutException:
+                raise GatewayAway(_TOO_LONG) from None
+            except httpx.HTTPError:
+                raise GatewayAway(_UNREACHED) from None
 
     def _headers(self) -> list[tuple[bytes, bytes]]:
         headers = [(b"authorization", f"Bearer {self.key}".encode())]

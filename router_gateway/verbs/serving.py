@@ -41,7 +41,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
     `source` is the file that `config` came from (None: the demo), for processes beside this one to read as well.
     `dashboard` says whether the dashboard is one of them (None: what `config` says).
     """
-    _take_signals()
+    _log()
     with ExitStack() as stack:
         listener = stack.enter_context(
             listening(config.server.host, config.server.port, field="server.port", hint=_HINT, backlog=_BACKLOG)
@@ -63,7 +63,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
 
 def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
     """Answer on the inherited socket beside other workers until the parent is gone or says so."""
-    _take_signals()
+    _log()
     end_with_parent()
     listener = socket.socket(fileno=worker.fd)
     _serve(
@@ -77,9 +77,8 @@ def serve_worker(config: Config, worker: Worker, *, progress: Progress) -> None:
     )
 
 
-def _take_signals() -> None:
+def _log() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    ending.take_signals()  # SIGTERM ends us as Ctrl-C does, clean-up included
 
 
 def _serve(
@@ -94,12 +93,13 @@ def _serve(
 ) -> None:
     side_by_side = None if worker is None else (worker.counts, worker.index)
     with ExitStack() as stack:
-        built = build(config, replay_url=replay_url, progress=progress, side_by_side=side_by_side)
+        built = build(config, replay_url=replay_url, progress=_heeding(progress), side_by_side=side_by_side)
         base_url = url(config.server.host, listener) + "/v1"
         key = _first_key(config, built) if announces else None
         pages = _pages(config, built, dashboard) if announces else []
         collector.settle()
         sys.setswitchinterval(_SWITCH_S)
+        ending.check()
         if replay_url is not None:
             _wait_for_replay(replay_url)
 
@@ -115,7 +115,6 @@ def _serve(
                 log_level="warning",
                 access_log=False,
                 server_header=False,
-                ws="none",
                 proxy_headers=False,  # nothing here depends on where a client says it is
                 timeout_graceful_shutdown=GRACE_S,
             ),
@@ -130,15 +129,29 @@ def _serve(
             server.run(sockets=[listener])
 
 
+def _heeding(progress: Progress) -> Progress:
+    """The same; a long start ends, where it reports, if it was told to."""
+
+    @contextmanager
+    def heeding(label: str) -> Iterator[Callable[[int, int], None]]:
+        with progress(label) as report:
+
+            def heard(done: int, total: int) -> None:
+                ending.check()
+                report(done, total)
+
+            yield heard
+
+    return heeding
+
+
 def serve_replay(config: Config, *, fd: int, hit_log: Path | None) -> None:
     """Serve recorded outcomes on the inherited socket `fd` until the parent is gone."""
     if fd < 0:
         raise ConfigError(["replay: --fd is missing; `router-gateway serve` starts this"])
     end_with_parent()
     server = uvicorn.Server(
-        uvicorn.Config(
-            replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False, ws="none"
-        )
+        uvicorn.Config(replay_app(config, hit_log), log_level="warning", access_log=False, server_header=False)
     )
     collector.settle()
     server.run(sockets=[socket.socket(fileno=fd)])

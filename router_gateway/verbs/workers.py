@@ -123,8 +123,7 @@ class _Seat:
         with selectors.DefaultSelector() as selector:
             selector.register(self._ready, selectors.EVENT_READ)
             while not selector.select(_LOOK_S):
-                if ending.told():
-                    raise KeyboardInterrupt
+                ending.check()
         said = os.read(self._ready, 1)
         self._forget_ready()
         return bool(said)

@@ -10,9 +10,9 @@ import httpx
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
+from router_gateway.dashboard.client import FRESH_S
 from tests.dashboard.site import Site
 
-FRESH_S = 1.6  # a little more than AdminClient.get keeps an answer
 WAIT_MS, SLOW_MS = 60_000, 280_000
 expect.set_options(timeout=WAIT_MS)  # its own five seconds are little for a busy machine
 DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -110,7 +110,7 @@ class Tab:
         later : once the dashboard has forgotten what it was told before, such as by the page of another test
         """
         if later:
-            self.page.wait_for_timeout(1_000 * FRESH_S)
+            self.page.wait_for_timeout(1_000 * FRESH_S + 100)
         self.page.goto(self.site.url + path)
         self.settle(slow=slow)
         return self.page

@@ -35,7 +35,7 @@ async def test_many_tabs_ask_once():
 
 async def test_who_wants_it_of_this_moment_does_not_wait_for_an_older_question():
     cache, gateway = Cache(), Gateway()
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         older = group.create_task(cache.get(MINE, gateway, fresh_s=60))
         await asyncio.sleep(0)
         newer = group.create_task(cache.get(MINE, gateway, fresh_s=0))

@@ -87,3 +87,13 @@ async def test_a_change_that_nobody_heard_of_is_asked_for_once_more(late, heard)
             with pytest.raises(GatewayAway, match="takes too long"):
                 await waiting
     assert forgetful.asked == heard
+
+
+async def test_an_export_is_asked_for_once_more_too():
+    async with asking() as (forgetful, admin), httpx.AsyncClient(transport=Late(1)) as slow:
+        slow.base_url = admin.http.base_url
+        patient = AdminClient(http=slow, key="rg-test", cache=Cache())
+        for _ in range(2):  # the second time the server hangs up first
+            answer = await patient.stream("/export", {})
+            assert await answer.aread() == b'{"data": []}'
+    assert forgetful.asked == ["GET", "GET", "GET"]

@@ -73,11 +73,18 @@ def test_it_opens_with_the_key_that_is_printed_and_ends_with_the_gateway(gateway
     assert answers(url)
     entered = httpx.post(url + "/login", data={"key": key}, headers={"origin": url}, trust_env=False, timeout=30)
     assert entered.status_code == 303
-    [pid] = dashboards(gateway)
-    own = os.getpriority(os.PRIO_PROCESS, gateway.process.pid)
-    assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + 10, 19), "the data plane goes first"
+    assert len(dashboards(gateway)) == 1
     assert gateway.stop() == 0
     assert gone(url)
+
+
+def test_the_gateway_goes_first(gateway):
+    assert answers(address(gateway)[0])
+    [pid] = dashboards(gateway)
+    own = os.getpriority(os.PRIO_PROCESS, gateway.process.pid)
+    if own >= 19:
+        pytest.skip("the tests run at the lowest priority, and may not raise it")
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + 10, 19)
 
 
 def test_its_crash_does_not_touch_the_gateway(gateway):

@@ -123,29 +123,39 @@ _LOSES_A_SIGNAL = """
 import os, signal, sys
 from router_gateway import cli
 from router_gateway.core import collector
+from router_gateway.verbs import workers
 
 class Dying:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
 
-settle = collector.settle
-def loses():
-    settle()
+where, what = {"start": (collector, "settle"), "look": (workers._Seat, "look")}[sys.argv[1]]
+does = getattr(where, what)
+def loses(*arguments):
+    does(*arguments)
     Dying()
     print("went on", flush=True)
-collector.settle = loses
+setattr(where, what, loses)
 sys.argv = ["router-gateway", "serve", "--config", "gateway.yaml"]
 cli.main()
 """
 
 
-def test_a_signal_that_a_finalizer_swallowed_ends_it_all_the_same(tmp_path):
+@pytest.mark.parametrize(("lost_at", "workers"), [("start", 1), ("start", 2), ("look", 2)])
+def test_a_signal_that_a_finalizer_swallowed_ends_it_all_the_same(tmp_path, lost_at, workers):
     (tmp_path / "gateway.yaml").write_text(CONFIG.format(state=tmp_path / "state"))
-    program = [sys.executable, "-P", "-c", _LOSES_A_SIGNAL]
-    environment = {**os.environ, "ROUTER_GATEWAY__SERVER__PORT": "0"}
+    program = [sys.executable, "-P", "-c", _LOSES_A_SIGNAL, lost_at]
+    environment = {
+        **os.environ,
+        "ROUTER_GATEWAY__SERVER__PORT": "0",
+        "ROUTER_GATEWAY__SERVER__WORKERS": str(workers),
+    }
     done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
     assert "went on" in done.stdout
     assert "KeyboardInterrupt" in done.stderr  # as the interpreter tells of what it ignores
     assert "Exception ignored" in done.stderr
-    assert "is ready" not in done.stdout
-    assert done.stderr.rstrip().endswith("stopped")
+    assert ("is ready" in done.stdout) == (lost_at == "look")
+    if (lost_at, workers) == ("start", 1):
+        assert done.returncode == 130  # as after any Ctrl-C during a start
+    else:
+        assert done.stderr.rstrip().endswith("stopped")
