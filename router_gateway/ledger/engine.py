@@ -176,13 +176,19 @@ def alembic_config(engine: Engine) -> Config:
 def migrate(url: str) -> None:
     """Bring the database's tables up to date; does nothing when they are. Safe to run from several processes.
 
-    Raises ConfigError for an unusable URL, LedgerUnavailable when the database is away.
+    Raises ConfigError for an unusable URL and for a database of a newer version, LedgerUnavailable when it is away.
     """
     engine = open_engine(url)
     try:
         with translated():
-            if schema_is_current(engine):
+            stands_at, newest = _revisions(engine), _newest_revision()
+            if stands_at == {newest}:
                 return  # as at every start but the first: without Alembic, which takes long to import
+            if newer := sorted(each for each in stands_at if each > newest):
+                raise ConfigError(
+                    [f"the ledger's database is of a newer version (migration {newer[-1]}; here: {newest})"],
+                    hint="upgrade router-gateway, or go back to a copy of the database from before its upgrade",
+                )
             from alembic import command
 
             command.upgrade(alembic_config(engine), "head")
@@ -192,10 +198,15 @@ def migrate(url: str) -> None:
 
 def schema_is_current(engine: Engine) -> bool:
     """Whether the database stands at the newest migration. Raises LedgerUnavailable when it is away."""
+    return _revisions(engine) == {_newest_revision()}
+
+
+def _revisions(engine: Engine) -> set[str]:
+    """Where the database stands; nowhere, before its first migration."""
     with reading(engine) as connection:
         if not inspect(connection).has_table(_VERSIONS.name):
-            return False
-        return set(connection.execute(select(_VERSIONS.c.version_num)).scalars()) == {_newest_revision()}
+            return set()
+        return set(connection.execute(select(_VERSIONS.c.version_num)).scalars())
 
 
 @cache

@@ -11,8 +11,9 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, inspect
+from sqlalchemy import Engine, inspect, text
 
+from router_gateway.core.errors import ConfigError
 from router_gateway.ledger.engine import alembic_config, migrate, migrations_dir, open_engine, schema_is_current
 from router_gateway.ledger.tables import metadata
 
@@ -53,6 +54,15 @@ def test_a_start_on_a_current_database_does_without_alembic(empty_database_url: 
     assert done.returncode == 0, done.stderr
     assert "sqlalchemy" in done.stdout.split()
     assert "alembic" not in done.stdout.split()
+
+
+def test_a_database_of_a_newer_version_is_refused_in_words(empty_database_url: str, engine: Engine) -> None:
+    migrate(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    assert not schema_is_current(engine)
+    with pytest.raises(ConfigError, match=r"newer version \(migration 9999; here: 00"):
+        migrate(empty_database_url)
 
 
 def test_migrating_twice_changes_nothing_and_prints_nothing(
