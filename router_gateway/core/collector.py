@@ -1,6 +1,6 @@
 """The garbage collector of a process that serves: at rest while it starts, settled once it has.
 
-A start makes hundreds of thousands of objects that stay; walking them again and again is a fifth of its time.
+A start makes hundreds of thousands of objects that stay, and would walk them again and again.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from router_gateway.verbs.workers import GRACE_S, Worker
 from router_gateway.wiring import Built, build, replay_app
 
 _KEY_FILE, _ADMIN_KEY_FILE = "demo.key", "demo-admin.key"
-_HINT = "choose another with ROUTER_GATEWAY__SERVER__PORT=8081"
+_OTHER_PORT = "choose another with ROUTER_GATEWAY__SERVER__PORT=8081"
 _BACKLOG = 2048
 _SWITCH_S = 0.0005  # how long the ledger's writer may keep the interpreter from a request that wants it
 _REPLAY_START_S_MAX = 120.0
@@ -44,7 +44,7 @@ def serve(config: Config, *, source: Path | None, progress: Progress, dashboard:
     _log()
     with ExitStack() as stack:
         listener = stack.enter_context(
-            listening(config.server.host, config.server.port, field="server.port", hint=_HINT, backlog=_BACKLOG)
+            listening(config.server.host, config.server.port, field="server.port", hint=_OTHER_PORT, backlog=_BACKLOG)
         )
         replay_url = None
         if any(endpoint.base_url == REPLAY for endpoint in config.endpoints):

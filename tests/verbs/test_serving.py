@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import pytest
@@ -18,8 +18,9 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from router_gateway.core.errors import ConfigError
+from router_gateway.verbs import ending
 from router_gateway.verbs.listening import listening
-from router_gateway.verbs.serving import _Server
+from router_gateway.verbs.serving import _heeding, _Server
 from tests.verbs.conftest import CONFIG
 
 
@@ -159,3 +160,18 @@ def test_a_signal_that_a_finalizer_swallowed_ends_it_all_the_same(tmp_path, lost
         assert done.returncode == 130  # as after any Ctrl-C during a start
     else:
         assert done.stderr.rstrip().endswith("stopped")
+
+
+def test_a_long_start_ends_where_it_reports_once_it_was_told_to(monkeypatch):
+    seen = []
+
+    @contextmanager
+    def progress(label):
+        yield lambda done, total: seen.append((label, done, total))
+
+    with _heeding(progress)("Embedding") as report:
+        report(1, 2)
+        monkeypatch.setattr(ending, "_told", True)
+        with pytest.raises(KeyboardInterrupt):
+            report(2, 2)
+    assert seen == [("Embedding", 1, 2)]
